@@ -1,0 +1,195 @@
+"""Scenes and views as values, whatever they are stored in.
+
+Shapes: H W pixels. Frames: OpenCV camera axes (x right, y down, z forward); integer pixel
+coordinate = pixel centre; `depth_m` is z-depth in scene units (metres where the scene is metric),
+0 = none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import SceneError
+from ...store.key import digest
+from ...store.schema import check_scene_id, scene_digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blob:
+    """Bytes that lie in a file, in a part of a file, or in memory.
+
+    Attributes:
+        suffix: what they are, `png`, `jpg` or `exr`, without a dot.
+        path: the file, or None for bytes in memory.
+        offset, size: the part of the file; size None = to its end.
+        data: the bytes in memory.
+    """
+
+    suffix: str
+    path: Path | None = None
+    offset: int = 0
+    size: int | None = None
+    data: bytes | None = field(default=None, repr=False)
+
+    @property
+    def where(self) -> str:
+        part = f" at byte {self.offset:,}" if self.size is not None else ""
+        return f"{self.path}{part}" if self.path else "memory"
+
+    def read(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            SceneError: the file is missing, unreadable or shorter than it should be.
+        """
+        if self.data is not None:
+            return self.data
+        assert self.path is not None
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                data = file.read() if self.size is None else file.read(self.size)
+        except OSError as error:
+            raise SceneError(
+                f"the file cannot be read: {error.strerror}.",
+                where=self.where,
+                fix="restore the file, or leave the scene out",
+            ) from None
+        if self.size is not None and len(data) != self.size:
+            raise SceneError(
+                "the file ends too early.",
+                where=self.where,
+                why=f"{self.size:,} bytes were packed, {len(data):,} are left",
+                fix="pack the scenes again",
+            )
+        return data
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.read()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """One image of a scene. Everything but the image is optional.
+
+    Attributes:
+        name: frame name, unique in the scene.
+        image: encoded image, as it lies on disk.
+        depth: EXR of z-depth, [H, W] after decoding.
+        masks: by name, PNG; a pixel counts where every mask is on.
+        K_px: [3, 3] f64 intrinsics for the image's own size.
+        world_from_cam: [4, 4] f64 rigid pose.
+        orientation: EXIF orientation to apply on decoding, 1 = as stored.
+    """
+
+    name: str
+    image: Blob
+    depth: Blob | None = None
+    masks: dict[str, Blob] = field(default_factory=dict)
+    K_px: np.ndarray | None = None
+    world_from_cam: np.ndarray | None = None
+    orientation: int = 1
+
+    @property
+    def image_digest(self) -> str:
+        """sha256 of the image's bytes (with the orientation, where one is applied)."""
+        sha = self.image.sha256
+        return sha if self.orientation == 1 else digest([sha, self.orientation])
+
+    def geometry_digest(self, scale_type: str | None, rules: int) -> str:
+        """Over depth and mask bytes and the canonical JSON of cameras, scale and dataset rules."""
+        return digest(
+            {
+                "depth": self.depth.sha256 if self.depth else None,
+                "masks": {name: blob.sha256 for name, blob in self.masks.items()},
+                "K_px": _listed(self.K_px),
+                "world_from_cam": _listed(self.world_from_cam),
+                "scale_type": scale_type,
+                "rules": rules,
+            }
+        )
+
+    @property
+    def has_geometry(self) -> bool:
+        """Depth, intrinsics and pose are all there."""
+        return self.depth is not None and self.K_px is not None and self.world_from_cam is not None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scene:
+    """Views of one place, in order.
+
+    Attributes:
+        id: `<dataset>/<scene>`.
+        views: in the order of the source.
+        covisibility: [N, N] f32, the share of row's pixels that column sees, or None.
+        scale_type: `metric`, `colmap` (arbitrary scale) or None.
+        rules: version of the dataset's rules that made depth and masks what they are.
+    """
+
+    id: str
+    views: tuple[View, ...]
+    covisibility: np.ndarray | None = None
+    scale_type: str | None = None
+    rules: int = 1
+
+    def __post_init__(self) -> None:
+        check_scene_id(self.id)
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    @property
+    def dataset(self) -> str:
+        return self.id.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.id.partition("/")[2]
+
+    @cached_property
+    def digest(self) -> str:
+        return scene_digest([(view.name, view.image_digest) for view in self.views])
+
+
+class SceneSource(ABC):
+    """A finite list of scenes by stable id; one file per source.
+
+    A source finds its scenes cheaply and reads each only when asked. Reading a broken scene raises
+    `SceneError`, and the caller goes on with the others.
+    """
+
+    @abstractmethod
+    def ids(self) -> list[str]:
+        """Ids `<dataset>/<scene>` in natural order.
+
+        Raises:
+            SceneError: there is nothing to find, or two scenes share an id.
+        """
+
+    @abstractmethod
+    def scene(self, scene_id: str) -> Scene:
+        """The scene of that id.
+
+        Raises:
+            SceneError: the scene is broken or unknown.
+        """
+
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """Named lists of scene ids that come with the data."""
+        return {}
+
+    def __iter__(self) -> Iterator[Scene]:
+        return (self.scene(scene_id) for scene_id in self.ids())
+
+
+def _listed(array: np.ndarray | None) -> list | None:
+    return None if array is None else np.asarray(array, np.float64).tolist()

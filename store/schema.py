@@ -1,0 +1,292 @@
+"""What the store keeps, as values: views, catalog records, view sets and splits.
+
+`../docs/store-format.md` is the format byte by byte; every document in it is written and read
+through the `to_dict` and `from_dict` of these classes, which check what they read.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..errors import StoreError
+from .key import Size, digest, readable
+
+VERSION = 1
+MAX_BUNDLE_VIEWS = 4096
+OWN_BUNDLE_VIEWS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewRow:
+    """One view as the store knows it.
+
+    Attributes:
+        name: frame name, unique in its scene.
+        position: index in the scene, from 0.
+        image_digest, geometry_digest: sha256 hex; see docs/store-format.md.
+    """
+
+    name: str
+    position: int
+    image_digest: str
+    geometry_digest: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> ViewRow:
+        return cls(
+            name=str(value["name"]),
+            position=int(value["position"]),
+            image_digest=_hex(value["image_digest"]),
+            geometry_digest=_hex(value["geometry_digest"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneRow:
+    """One scene in one bundle: the rows start:stop.
+
+    Attributes:
+        id: `<dataset>/<scene>`.
+        digest: over the ordered [frame name, image digest] of the *whole* scene.
+        geometry: over the geometry digests of its rows in this bundle.
+        generation: 1 for the first version of a scene that was planned; the highest is current.
+        start, stop: rows of the bundle.
+    """
+
+    id: str
+    digest: str
+    geometry: str
+    generation: int
+    start: int
+    stop: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> SceneRow:
+        row = cls(
+            id=check_scene_id(str(value["id"])),
+            digest=_hex(value["digest"]),
+            geometry=_hex(value["geometry"]),
+            generation=int(value["generation"]),
+            start=int(value["start"]),
+            stop=int(value["stop"]),
+        )
+        if not (0 <= row.start < row.stop <= MAX_BUNDLE_VIEWS and row.generation >= 1):
+            raise ValueError(f"rows {row.start}:{row.stop}, generation {row.generation}")
+        return row
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetRow:
+    """One view set of a set encoder's bundle: the rows start:stop."""
+
+    digest: str
+    start: int
+    stop: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> SetRow:
+        return cls(digest=_hex(value["digest"]), start=int(value["start"]), stop=int(value["stop"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A storage unit: views of one or many scenes that share one token grid.
+
+    Attributes:
+        id: 16 hex digits over the grid and the image digests of the rows.
+        grid: (rows, cols) tokens.
+        geometry: 8 hex digits over the geometry digests of all rows.
+        scenes: runs of rows in order; they cover 0:len(bundle) without gaps.
+        sets: runs of rows for features of whole sets; empty for features of single views.
+    """
+
+    id: str
+    grid: Size
+    geometry: str
+    scenes: tuple[SceneRow, ...]
+    sets: tuple[SetRow, ...] = ()
+
+    def __len__(self) -> int:
+        return self.scenes[-1].stop
+
+    @property
+    def folder(self) -> str:
+        """`eth3d.courtyard+3@3fa9c1d2...`: where what depends on images alone lies."""
+        first = self.scenes[0].id.replace("/", ".")
+        others = len({row.id for row in self.scenes}) - 1
+        return readable(first + (f"+{others}" if others else ""), self.id)
+
+    @property
+    def geometry_folder(self) -> str:
+        """Where what depends on depth or cameras lies."""
+        return f"{self.folder}-{self.geometry}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "grid": list(self.grid),
+            "geometry": self.geometry,
+            "scenes": [row.to_dict() for row in self.scenes],
+            "sets": [row.to_dict() for row in self.sets],
+        }
+
+    @classmethod
+    def from_dict(cls, bundle_id: str, value: dict[str, Any]) -> Bundle:
+        rows, cols = value["grid"]
+        bundle = cls(
+            id=_hex(bundle_id, 16),
+            grid=(int(rows), int(cols)),
+            geometry=_hex(value["geometry"], 8),
+            scenes=tuple(map(SceneRow.from_dict, value["scenes"])),
+            sets=tuple(map(SetRow.from_dict, value.get("sets", ()))),
+        )
+        starts = [0, *(row.stop for row in bundle.scenes)]
+        if not bundle.scenes or starts[:-1] != [row.start for row in bundle.scenes]:
+            raise ValueError("the scenes' rows do not follow each other")
+        return bundle
+
+
+def make_bundle(
+    grid: Size, scenes: list[tuple[str, str, int, list[ViewRow]]], sets: tuple[SetRow, ...] = ()
+) -> Bundle:
+    """A bundle of scenes given as (scene id, scene digest, generation, rows)."""
+    rows = [[sid, row.position, row.image_digest] for sid, _, _, views in scenes for row in views]
+    identity = {"grid": list(grid), "rows": rows, **({"sets": [s.digest for s in sets]} if sets else {})}
+    located, start = [], 0
+    for scene_id, scene_digest, generation, views in scenes:
+        located.append(
+            SceneRow(
+                id=scene_id,
+                digest=scene_digest,
+                geometry=geometry_of(views),
+                generation=generation,
+                start=start,
+                stop=start + len(views),
+            )
+        )
+        start += len(views)
+    return Bundle(
+        id=digest(identity)[:16],
+        grid=grid,
+        geometry=geometry_of([row for *_, views in scenes for row in views])[:8],
+        scenes=tuple(located),
+        sets=sets,
+    )
+
+
+def with_geometry(bundle: Bundle, views: list[ViewRow], generations: dict[str, int]) -> Bundle:
+    """The same rows with the geometry digests of `views` and, by scene id, new generations."""
+    scenes = tuple(
+        replace(
+            row,
+            geometry=geometry_of(views[row.start : row.stop]),
+            generation=generations.get(row.id, row.generation),
+        )
+        for row in bundle.scenes
+    )
+    return replace(bundle, geometry=geometry_of(views)[:8], scenes=scenes)
+
+
+def geometry_of(views: list[ViewRow]) -> str:
+    return digest([view.geometry_digest for view in views])
+
+
+def scene_digest(views: list[tuple[str, str]]) -> str:
+    """sha256 over the ordered [frame name, image digest] of a scene."""
+    return digest([[name, image] for name, image in views])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSet:
+    """Views of one scene that are looked at together.
+
+    Attributes:
+        scene: scene id.
+        members: frame names in order; the first is the reference view.
+        images: the members' image digests, which make the set's identity.
+        covisibility: [V][V] shares of row's pixels that column sees, or None where unknown.
+    """
+
+    scene: str
+    members: tuple[str, ...]
+    images: tuple[str, ...]
+    covisibility: tuple[tuple[float, ...], ...] | None = None
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the scene and the ordered [frame name, image digest]."""
+        return digest([self.scene, [list(pair) for pair in zip(self.members, self.images, strict=True)]])
+
+    def to_dict(self) -> dict[str, Any]:
+        rows = self.covisibility
+        return {
+            "scene": self.scene,
+            "digest": self.digest,
+            "members": list(self.members),
+            "images": list(self.images),
+            "covisibility": [list(row) for row in rows] if rows is not None else None,
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> ViewSet:
+        rows = value.get("covisibility")
+        made = cls(
+            scene=check_scene_id(str(value["scene"])),
+            members=tuple(map(str, value["members"])),
+            images=tuple(_hex(item) for item in value["images"]),
+            covisibility=tuple(tuple(map(float, row)) for row in rows) if rows is not None else None,
+        )
+        if len(made.members) != len(made.images) or not made.members:
+            raise ValueError("a set needs as many image digests as members, and at least one")
+        if value.get("digest", made.digest) != made.digest:
+            raise ValueError(f"the set's digest {value['digest'][:12]} is not that of its members")
+        return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A named list of scene ids."""
+
+    name: str
+    scenes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": "strata-split", "version": 1, "name": self.name, "scenes": list(self.scenes)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Split:
+        return cls(name=str(value["name"]), scenes=tuple(map(check_scene_id, value["scenes"])))
+
+
+def check_scene_id(scene_id: str) -> str:
+    """The id itself, if it is `<dataset>/<scene>` and cannot lead out of a folder.
+
+    Raises:
+        StoreError: it is not.
+    """
+    dataset, _, scene = scene_id.partition("/")
+    bad = {"", ".", ".."}
+    if dataset in bad or scene in bad or re.search(r"[\x00-\x1f/\\]", scene + dataset):
+        raise StoreError(
+            f"{scene_id!r} is not a scene id.",
+            where="scene id",
+            why="an id is <dataset>/<scene>, two names without slashes or control characters",
+            fix="rename the scene",
+        )
+    return scene_id
+
+
+def _hex(value: Any, length: int = 64) -> str:
+    if not isinstance(value, str) or not re.fullmatch(rf"[0-9a-f]{{{length}}}", value):
+        raise ValueError(f"{value!r} is not a digest of {length} hex digits")
+    return value
