@@ -7,7 +7,9 @@ through the `to_dict` and `from_dict` of these classes, which check what they re
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from ..errors import StoreError
@@ -53,7 +55,8 @@ class SceneRow:
     Attributes:
         id: `<dataset>/<scene>`.
         digest: over the ordered [frame name, image digest] of the *whole* scene.
-        geometry: over the geometry digests of its rows in this bundle.
+        geometry: over the ordered geometry digests of the *whole* scene: its scale, which the
+            oracles use, depends on all of them.
         generation: 1 for the first version of a scene that was planned; the highest is current.
         start, stop: rows of the bundle.
     """
@@ -106,14 +109,12 @@ class Bundle:
     Attributes:
         id: 16 hex digits over the grid and the image digests of the rows.
         grid: (rows, cols) tokens.
-        geometry: 8 hex digits over the geometry digests of all rows.
         scenes: runs of rows in order; they cover 0:len(bundle) without gaps.
         sets: runs of rows for features of whole sets; empty for features of single views.
     """
 
     id: str
     grid: Size
-    geometry: str
     scenes: tuple[SceneRow, ...]
     sets: tuple[SetRow, ...] = ()
 
@@ -128,14 +129,26 @@ class Bundle:
         return readable(first + (f"+{others}" if others else ""), self.id)
 
     @property
+    def geometry(self) -> str:
+        """8 hex digits over the scenes' geometry digests."""
+        return digest([row.geometry for row in self.scenes])[:8]
+
+    @property
     def geometry_folder(self) -> str:
         """Where what depends on depth or cameras lies."""
         return f"{self.folder}-{self.geometry}"
 
+    def with_versions(self, versions: dict[tuple[str, str], tuple[str, int]]) -> Bundle:
+        """The same rows with, by (scene id, scene digest), another (geometry, generation)."""
+        scenes = []
+        for row in self.scenes:
+            geometry, generation = versions.get((row.id, row.digest), (row.geometry, row.generation))
+            scenes.append(replace(row, geometry=geometry, generation=generation))
+        return replace(self, scenes=tuple(scenes))
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "grid": list(self.grid),
-            "geometry": self.geometry,
             "scenes": [row.to_dict() for row in self.scenes],
             "sets": [row.to_dict() for row in self.sets],
         }
@@ -146,7 +159,6 @@ class Bundle:
         bundle = cls(
             id=_hex(bundle_id, 16),
             grid=(int(rows), int(cols)),
-            geometry=_hex(value["geometry"], 8),
             scenes=tuple(map(SceneRow.from_dict, value["scenes"])),
             sets=tuple(map(SetRow.from_dict, value.get("sets", ()))),
         )
@@ -156,49 +168,39 @@ class Bundle:
         return bundle
 
 
-def make_bundle(
-    grid: Size, scenes: list[tuple[str, str, int, list[ViewRow]]], sets: tuple[SetRow, ...] = ()
-) -> Bundle:
-    """A bundle of scenes given as (scene id, scene digest, generation, rows)."""
-    rows = [[sid, row.position, row.image_digest] for sid, _, _, views in scenes for row in views]
-    identity = {"grid": list(grid), "rows": rows, **({"sets": [s.digest for s in sets]} if sets else {})}
-    located, start = [], 0
-    for scene_id, scene_digest, generation, views in scenes:
-        located.append(
-            SceneRow(
-                id=scene_id,
-                digest=scene_digest,
-                geometry=geometry_of(views),
-                generation=generation,
-                start=start,
-                stop=start + len(views),
-            )
+@dataclass(frozen=True, kw_only=True)
+class SceneViews:
+    """The rows that one scene contributes to a bundle, with the scene's version."""
+
+    id: str
+    digest: str
+    geometry: str
+    generation: int
+    views: tuple[ViewRow, ...]
+
+
+def make_bundle(grid: Size, scenes: Sequence[SceneViews], sets: tuple[SetRow, ...] = ()) -> Bundle:
+    """The bundle of these scenes' rows, in this order."""
+    rows = [[scene.id, row.position, row.image_digest] for scene in scenes for row in scene.views]
+    content = {"grid": list(grid), "rows": rows, **({"sets": [s.digest for s in sets]} if sets else {})}
+    stops = list(accumulate(len(scene.views) for scene in scenes))
+    located = tuple(
+        SceneRow(
+            id=scene.id,
+            digest=scene.digest,
+            geometry=scene.geometry,
+            generation=scene.generation,
+            start=stop - len(scene.views),
+            stop=stop,
         )
-        start += len(views)
-    return Bundle(
-        id=digest(identity)[:16],
-        grid=grid,
-        geometry=geometry_of([row for *_, views in scenes for row in views])[:8],
-        scenes=tuple(located),
-        sets=sets,
+        for scene, stop in zip(scenes, stops, strict=True)
     )
+    return Bundle(id=digest(content)[:16], grid=grid, scenes=located, sets=sets)
 
 
-def with_geometry(bundle: Bundle, views: list[ViewRow], generations: dict[str, int]) -> Bundle:
-    """The same rows with the geometry digests of `views` and, by scene id, new generations."""
-    scenes = tuple(
-        replace(
-            row,
-            geometry=geometry_of(views[row.start : row.stop]),
-            generation=generations.get(row.id, row.generation),
-        )
-        for row in bundle.scenes
-    )
-    return replace(bundle, geometry=geometry_of(views)[:8], scenes=scenes)
-
-
-def geometry_of(views: list[ViewRow]) -> str:
-    return digest([view.geometry_digest for view in views])
+def scene_geometry(geometry_digests: Sequence[str]) -> str:
+    """sha256 over the ordered geometry digests of all views of a scene."""
+    return digest(list(geometry_digests))
 
 
 def scene_digest(views: list[tuple[str, str]]) -> str:

@@ -62,6 +62,7 @@ class EncoderInfo:
         mean, std: normalisation that the encoder itself applies to images in [0, 1].
         context: `view` (each view alone) or `set`.
         needs: fields of `ViewBatch` beyond images, e.g. `token_point_world`.
+        computes: dtypes that change its numbers; an oracle has float32 alone.
         numerics: version of the adapter's arithmetic; enters the feature key.
         licence, source: of the weights, for `strata encoders info`.
     """
@@ -73,6 +74,7 @@ class EncoderInfo:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     context: str = "view"
     needs: frozenset[str] = field(default_factory=frozenset)
+    computes: tuple[str, ...] = ("float32", "bfloat16", "float16")
     numerics: int = 1
     licence: str = ""
     source: str = ""

@@ -1,0 +1,237 @@
+"""Which bundles hold what is wanted: reuse, completion and grouping, as pure functions.
+
+Nothing is computed twice: a scene whose features are complete in some bundle is left alone, a bundle
+that was begun is finished, a bundle of only wanted and current scenes is reused whole, and the rest
+is grouped in order of scene id into new bundles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..store.catalog import Catalog
+from ..store.key import Preprocess, Size
+from ..store.schema import (
+    MAX_BUNDLE_VIEWS,
+    OWN_BUNDLE_VIEWS,
+    Bundle,
+    SceneRow,
+    SceneViews,
+    ViewRow,
+    make_bundle,
+)
+
+Place = tuple[str, Size, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Want:
+    """Views of one scene that share a grid.
+
+    Attributes:
+        scene: scene id.
+        digest, geometry: of the whole scene as it is packed now.
+        grid: (rows, cols) tokens.
+        rows: the views, in order of position, at most `MAX_BUNDLE_VIEWS`.
+    """
+
+    scene: str
+    digest: str
+    geometry: str
+    grid: Size
+    rows: tuple[ViewRow, ...]
+
+    @property
+    def place(self) -> Place:
+        return self.scene, self.grid, self.rows[0].position
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assigned:
+    """A bundle to work on, its views, and whether the catalog does not have it yet."""
+
+    bundle: Bundle
+    views: tuple[ViewRow, ...]
+    new: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versions:
+    """What planning changes in the catalog's existing records.
+
+    Attributes:
+        generations: by scene id, the generation that its packed version has from now on.
+        updated: records that change, with all their views.
+    """
+
+    generations: dict[str, int]
+    updated: tuple[tuple[Bundle, tuple[ViewRow, ...]], ...]
+
+
+def scene_grids(sizes: Sequence[tuple[int, int]], preprocess: Preprocess, patch: int) -> list[Size]:
+    """The token grid of each view of a scene, from the views' (width, height)."""
+    if preprocess.orient == "scene" and sizes:
+        # The most common size speaks for the scene; of several, the first.
+        (width, height), _ = Counter(sizes).most_common(1)[0]
+        return [preprocess.resolve_grid(width, height, patch)] * len(sizes)
+    return [preprocess.resolve_grid(width, height, patch) for width, height in sizes]
+
+
+def version_scenes(wants: Sequence[Want], catalog: Catalog) -> Versions:
+    """Generations of the wanted scenes, and the records that take a mended geometry or come back.
+
+    A scene whose images changed is of a new generation; its old rows stay and are stale. A scene whose
+    geometry alone changed keeps its rows: they take the new digests.
+    """
+    generations = {want.scene: _generation(want, catalog) for want in wants}
+    versions = {(w.scene, w.digest): (w.geometry, generations[w.scene]) for w in wants}
+    by_scene: dict[tuple[str, str], dict[int, ViewRow]] = defaultdict(dict)
+    for want in wants:
+        by_scene[want.scene, want.digest].update({row.position: row for row in want.rows})
+    updated = []
+    for bundle in catalog.bundles.values():
+        changed = bundle.with_versions(versions)
+        if changed != bundle:
+            views = list(catalog.views(bundle))
+            for row in bundle.scenes:
+                now = by_scene.get((row.id, row.digest), {})
+                views[row.start : row.stop] = [
+                    now.get(view.position, view) for view in views[row.start : row.stop]
+                ]
+            updated.append((changed, tuple(views)))
+    return Versions(generations=generations, updated=tuple(updated))
+
+
+def assign_bundles(
+    wants: Sequence[Want],
+    catalog: Catalog,
+    *,
+    generations: Mapping[str, int],
+    available: Mapping[str, str],
+    complete: Callable[[Bundle], bool],
+    started: Callable[[Bundle], bool],
+) -> list[Assigned]:
+    """The bundles that together hold every wanted row.
+
+    Args:
+        wants: what is wanted.
+        catalog: with the versions of `version_scenes` already applied.
+        generations: of the wanted scenes.
+        available: by scene id, the digest of every packed scene, wanted or not.
+        complete: whether a bundle has all wanted features.
+        started: whether a bundle has some of them.
+    """
+    left = {want.place: want for want in wants}
+    held = {bundle.id: _held(bundle, catalog, left) for bundle in _candidates(wants, catalog)}
+    candidates = [catalog.bundles[ident] for ident in held]
+    chosen: list[Bundle] = []
+
+    def gain(bundle: Bundle) -> int:
+        return sum(len(left[place].rows) for place in held[bundle.id] if place in left)
+
+    def take(bundle: Bundle) -> None:
+        chosen.append(bundle)
+        for place in held[bundle.id]:
+            left.pop(place, None)
+
+    def can_be_finished(bundle: Bundle) -> bool:
+        # Rows of a scene that changed meanwhile are given up; rows that others still have are not.
+        return all(
+            available.get(row.id) == row.digest or row.generation < catalog.generation(row.id)
+            for row in bundle.scenes
+        )
+
+    finished = [bundle for bundle in candidates if complete(bundle)]
+    begun = [b for b in candidates if b not in finished and can_be_finished(b) and started(b)]
+    for bundle in sorted(finished, key=lambda b: (-gain(b), b.id)) + sorted(begun, key=_size_order):
+        if gain(bundle):
+            take(bundle)
+    for bundle in sorted(candidates, key=_size_order):
+        whole = all(available.get(row.id) == row.digest for row in bundle.scenes)
+        # A bundle with a scene that is computed elsewhere would compute that scene twice.
+        apart = all(place in left for place in held[bundle.id])
+        if whole and apart and held[bundle.id] and 2 * gain(bundle) >= len(bundle):
+            take(bundle)
+    reused = [Assigned(bundle=bundle, views=catalog.views(bundle), new=False) for bundle in chosen]
+    return [*reused, *_group(list(left.values()), generations)]
+
+
+def natural(text: str) -> list[Any]:
+    """Sort key in which `scene2` comes before `scene10`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _generation(want: Want, catalog: Catalog) -> int:
+    newest = catalog.generation(want.scene)
+    current = {row.digest for _, row in catalog.current(want.scene)}
+    return newest if want.digest in current else newest + 1
+
+
+def _candidates(wants: Sequence[Want], catalog: Catalog) -> list[Bundle]:
+    found = {
+        bundle.id: bundle
+        for want in wants
+        for bundle, row in catalog.rows.get(want.scene, ())
+        if _same_rows(bundle, row, want, catalog)
+    }
+    return list(found.values())
+
+
+def _same_rows(bundle: Bundle, row: SceneRow, want: Want, catalog: Catalog) -> bool:
+    if bundle.sets or (bundle.grid, row.digest) != (want.grid, want.digest):
+        return False
+    if row.stop - row.start != len(want.rows):
+        return False
+    views = catalog.views(bundle)[row.start : row.stop]
+    return [view.position for view in views] == [view.position for view in want.rows]
+
+
+def _held(bundle: Bundle, catalog: Catalog, wants: Mapping[Place, Want]) -> list[Place]:
+    """The wants whose rows the bundle holds."""
+    places = []
+    for row in bundle.scenes:
+        want = wants.get((row.id, bundle.grid, catalog.views(bundle)[row.start].position))
+        if want and _same_rows(bundle, row, want, catalog):
+            places.append(want.place)
+    return places
+
+
+def _size_order(bundle: Bundle) -> tuple[int, str]:
+    return -len(bundle), bundle.id
+
+
+def _group(wants: list[Want], generations: Mapping[str, int]) -> list[Assigned]:
+    """New bundles of what is left, by grid and in order of scene id."""
+    made: list[Assigned] = []
+    for grid in sorted({want.grid for want in wants}):
+        together: list[Want] = []
+        for want in sorted((w for w in wants if w.grid == grid), key=lambda w: natural(w.scene)):
+            if len(want.rows) >= OWN_BUNDLE_VIEWS:
+                made.append(_made([want], generations))
+                continue
+            if sum(len(other.rows) for other in together) + len(want.rows) > MAX_BUNDLE_VIEWS:
+                made.append(_made(together, generations))
+                together = []
+            together.append(want)
+        if together:
+            made.append(_made(together, generations))
+    return made
+
+
+def _made(wants: Sequence[Want], generations: Mapping[str, int]) -> Assigned:
+    scenes = [
+        SceneViews(
+            id=want.scene,
+            digest=want.digest,
+            geometry=want.geometry,
+            generation=generations[want.scene],
+            views=want.rows,
+        )
+        for want in wants
+    ]
+    views = tuple(row for want in wants for row in want.rows)
+    return Assigned(bundle=make_bundle(wants[0].grid, scenes), views=views, new=True)

@@ -1,0 +1,54 @@
+"""The encoders that come with Strata, one YAML file each in `configs/encoders`.
+
+A preset says what an encoder is without importing torch: names, depths and licences are listed, and
+extraction is planned, on machines that will never run a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from ... import configs
+from .base import EncoderInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One file of `configs/encoders`.
+
+    Attributes:
+        info: what the encoder declares.
+        family: `timm` (a model by its name), `vit` (timm's VisionTransformer from arguments) or `oracle`.
+        model: the timm name, the arguments, or the oracle's kind.
+    """
+
+    info: EncoderInfo
+    family: str
+    model: str | dict[str, Any]
+
+
+@cache
+def preset_names() -> tuple[str, ...]:
+    """All preset names in alphabetical order."""
+    return tuple(sorted(f.name[:-5] for f in _folder().iterdir() if f.name.endswith(".yaml")))
+
+
+@cache
+def load_preset(name: str) -> Preset:
+    """The preset of that name, one of `preset_names()`."""
+    from omegaconf import OmegaConf
+
+    text = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    fields: Any = OmegaConf.to_container(OmegaConf.create(text))
+    family, model = fields.pop("family"), fields.pop("model")
+    for pair in ("mean", "std"):
+        fields.update({pair: tuple(fields[pair])} if pair in fields else {})
+    info = EncoderInfo(name=name, **{**fields, "needs": frozenset(fields.get("needs", ()))})
+    return Preset(info=info, family=family, model=model)
+
+
+def _folder():
+    return resources.files(configs).joinpath("encoders")

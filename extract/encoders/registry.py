@@ -1,0 +1,149 @@
+"""Encoders by name: presets and oracles, third parties' entry points, and any ViT that timm has.
+
+An encoder of your own is one file in your own package:
+
+    class Blur(Encoder):                                   # from strata.extract.encoders.base
+        info = EncoderInfo(name="blur", patch_size=16, depth=0)
+        def __init__(self, weights): ...                   # "hub", "random:0" or a path
+        def width(self, layer): return 3
+        def layers(self): return ("norm",)
+        def forward(self, batch, layers): ...              # {"norm": FeatureMap(tokens=...)}
+        def weights_digest(self): return state_digest({...})
+        def to(self, device, dtype): return self
+
+    [project.entry-points."strata.encoders"]               # in its pyproject.toml
+    blur = "my_package.blur:Blur"
+
+`strata.testing.check_encoder(Blur("hub"))` tells whether it keeps the contract. A name that Strata
+itself has cannot be taken. Nothing here imports torch, timm or third parties until it must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+
+from ...errors import EncoderError, did_you_mean
+from .base import Encoder, EncoderInfo
+from .presets import Preset, load_preset, preset_names
+
+GROUP = "strata.encoders"
+_TIMM = "timm:"
+
+
+def encoder_names() -> list[str]:
+    """Presets, oracles and entry points in alphabetical order. timm's names work too, but are not listed."""
+    return sorted({*preset_names(), *_entry_points()})
+
+
+def describe(name: str) -> EncoderInfo:
+    """What an encoder declares, without loading its weights.
+
+    Raises:
+        EncoderError: the name is unknown, or its package does not import.
+    """
+    if name in preset_names():
+        return load_preset(name).info
+    if name in _entry_points():
+        return _declared(name, _factory(name))
+    return _timm_info(name)
+
+
+def create(name: str, weights: str = "hub") -> Encoder:
+    """The encoder, on the CPU in float32.
+
+    Args:
+        name: one of `encoder_names()`, or a timm name with or without tag and `timm:` before it.
+        weights: `hub`, `random:<seed>` (the same seed gives the same bytes), or the path of a
+            `.safetensors` or torch checkpoint. Oracles have none.
+
+    Raises:
+        EncoderError: the name is unknown, or the weights are out of reach or do not fit.
+    """
+    if name in preset_names():
+        return _create_preset(load_preset(name), weights)
+    if name in _entry_points():
+        return _create_third_party(name, weights)
+    info = _timm_info(name)
+    from .timm_models import create_timm
+
+    return create_timm(info.name, info, weights)
+
+
+def _create_preset(preset: Preset, weights: str) -> Encoder:
+    if preset.family == "oracle":
+        return _create_oracle(preset, weights)
+    from .timm_models import create_timm
+
+    return create_timm(preset.model, preset.info, weights)
+
+
+def _create_oracle(preset: Preset, weights: str) -> Encoder:
+    from .oracles import ORACLES
+    from .weights import random_seed
+
+    if weights != "hub" and random_seed(weights) is None:
+        raise EncoderError(
+            f"{preset.info.name} has no weights to load.",
+            where=f"weights={weights}",
+            why="an oracle computes its features from the geometry or the image alone",
+            fix="leave weights= out",
+        )
+    return ORACLES[str(preset.model)](preset.info)
+
+
+def _create_third_party(name: str, weights: str) -> Encoder:
+    encoder = _factory(name)(weights)
+    info = getattr(encoder, "info", None)
+    if not isinstance(info, EncoderInfo) or info.name != name:
+        raise EncoderError(
+            f"the encoder registered as {name} calls itself {getattr(info, 'name', 'nothing')}.",
+            where=f"entry point {GROUP}",
+            why="features are stored under the encoder's own name, and found by the registered one",
+            fix=f"set its `info` to EncoderInfo(name={name!r}, ...)",
+        )
+    return encoder
+
+
+def _declared(name: str, factory: object) -> EncoderInfo:
+    info = getattr(factory, "info", None)
+    if not isinstance(info, EncoderInfo):
+        raise EncoderError(
+            f"{name} does not say what it is before it is created.",
+            where=f"entry point {GROUP}",
+            why="its class, or the function that creates it, has no attribute `info`",
+            fix="set `info = EncoderInfo(...)` on the class",
+        )
+    return info
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _factory(name: str) -> Callable[[str], Encoder]:
+    point = _entry_points()[name]
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise EncoderError(
+            f"the encoder {name} does not import.",
+            where=f"{point.value} (entry point {GROUP})",
+            why=f"{type(error).__name__}: {error}",
+            fix="install what it needs, or uninstall the package that registers it",
+        ) from error
+
+
+def _timm_info(name: str) -> EncoderInfo:
+    from .timm_models import timm_info, timm_names
+
+    info = timm_info(name.removeprefix(_TIMM))
+    if info is None:
+        known = timm_names() if name.startswith(_TIMM) else [*encoder_names(), *timm_names()]
+        raise EncoderError(
+            f"no encoder is called {name}.",
+            where="encoder",
+            why="it is neither a preset, an oracle, an installed entry point nor a model of timm",
+            fix=did_you_mean(name.removeprefix(_TIMM), known),
+        )
+    return info

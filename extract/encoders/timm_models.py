@@ -1,0 +1,136 @@
+"""timm models by name: what they declare, how they are built, how their weights get in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg, is_model, list_models
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ...errors import EncoderError, did_you_mean
+from .base import EncoderInfo
+from .hub import hub_file
+from .timm_vit import TimmViT
+from .weights import check_state, load_state, random_seed
+
+_FAMILIES = ("vision_transformer", "eva", "deit")
+
+Model = str | dict[str, Any]
+"""A timm name, or the arguments of timm's VisionTransformer."""
+
+
+def timm_names() -> list[str]:
+    """Names of the architectures that the adapter is for, without tags."""
+    return list_models(module=_FAMILIES)
+
+
+def timm_info(name: str) -> EncoderInfo | None:
+    """What the timm model of that name declares, without its weights; None if timm has none.
+
+    The name in the answer always carries the tag, because the tag decides the normalisation.
+
+    Raises:
+        EncoderError: it is no vision transformer, or the tag is unknown.
+    """
+    if not is_model(name):
+        return None
+    cfg = _pretrained_cfg(name)
+    with torch.device("meta"):
+        model = _build(name, seed=0)
+    return EncoderInfo(
+        name=f"{cfg.architecture}.{cfg.tag}" if cfg.tag else str(cfg.architecture or name),
+        patch_size=model.patch_embed.feat_ratio(),
+        depth=len(model.blocks),
+        mean=cfg.mean,
+        std=cfg.std,
+        licence=cfg.license or "",
+        source=f"https://huggingface.co/{cfg.hf_hub_id}" if cfg.hf_hub_id else "",
+    )
+
+
+def create_timm(model: Model, info: EncoderInfo, weights: str) -> TimmViT:
+    """The encoder with weights from the `hub`, from `random:<seed>` or from a path.
+
+    Raises:
+        EncoderError: the weights are out of reach or do not fit.
+    """
+    seed = random_seed(weights)
+    built = _build(model, seed=seed or 0)
+    if seed is None:
+        path = _hub_path(model, info) if weights == "hub" else Path(weights)
+        _fill(built, load_state(path), path)
+    return TimmViT(built, info)
+
+
+def _build(model: Model, *, seed: int) -> Any:
+    """The model with timm's own initialisation; the global random state is as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if isinstance(model, dict):
+            return VisionTransformer(**model, num_classes=0, dynamic_img_size=True)
+        try:
+            built = timm.create_model(model, pretrained=False, num_classes=0, dynamic_img_size=True)
+        except TypeError:  # a family without the option
+            built = None
+    if not isinstance(built, VisionTransformer | Eva):
+        raise EncoderError(
+            f"timm's {model} is no vision transformer that Strata can read layers from.",
+            where="encoder",
+            why="the adapter is for timm's VisionTransformer and Eva classes",
+            fix="add an encoder of your own: see extract/encoders/registry.py",
+        )
+    return built
+
+
+def _pretrained_cfg(name: str) -> Any:
+    try:
+        return get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError as error:
+        architecture = name.partition(".")[0]
+        tagged = list_models(f"{architecture}.*", pretrained=True)
+        raise EncoderError(
+            f"timm has no weights called {name}.",
+            where="encoder",
+            why=str(error),
+            fix=did_you_mean(name, tagged) if tagged else f"write {architecture} without a tag",
+        ) from error
+
+
+def _hub_path(model: Model, info: EncoderInfo) -> Path:
+    cfg = None if isinstance(model, dict) else _pretrained_cfg(model)
+    if cfg is None or not cfg.hf_hub_id:
+        raise EncoderError(
+            f"{info.name} has no weights on the hub.",
+            where="weights",
+            why="nobody published any for this architecture",
+            fix="give weights=random:0, or weights=PATH of a checkpoint",
+        )
+    return hub_file(cfg.hf_hub_id, cfg.hf_hub_filename or "model.safetensors")
+
+
+def _fill(model: Any, state: dict[str, Tensor], path: Path) -> None:
+    """Load the weights; those in the authors' own format are renamed by timm's rules first."""
+    expected = model.state_dict()
+    if state.keys() != expected.keys():
+        state = _without_classifier(_in_timm_names(model, state))
+    check_state(state, expected, path)
+    model.load_state_dict(state)
+
+
+def _in_timm_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    rename = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    try:
+        return rename(dict(state), model) if rename else state
+    except (KeyError, RuntimeError, ValueError, AttributeError):
+        return state  # not in any format that timm knows: the check that follows says what is missing
+
+
+def _without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Features do not pass the classifier, so its weights are neither needed nor part of the digest."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith(("head.", "head_dist."))}

@@ -1,0 +1,87 @@
+"""Views in, stored numbers out: the batch that an encoder sees, and the cast that the store keeps.
+
+Shapes: B views (each a set of its own), R C token rows and columns, T prefix tokens, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import SceneError
+from .encoders.base import Encoder, FeatureMap, ViewBatch
+from .prepare import PreparedView
+
+
+def encode(
+    encoder: Encoder, views: Sequence[PreparedView], layers: tuple[str, ...], device: str = "cpu"
+) -> dict[str, FeatureMap]:
+    """All layers of these views; every map is [B, 1, ...]."""
+    with torch.inference_mode():
+        return encoder.forward(batch_of(encoder, views, device), layers)
+
+
+def batch_of(encoder: Encoder, views: Sequence[PreparedView], device: str = "cpu") -> ViewBatch:
+    """The batch with the fields that the encoder needs.
+
+    Raises:
+        SceneError: a view lacks one of them.
+    """
+    needs = encoder.info.needs
+    for view in views:
+        if lacks := missing_field(view, needs):
+            raise SceneError(f"the encoder {encoder.info.name} needs {lacks}, which the view lacks.")
+
+    def field(name: str, of: Callable[[PreparedView], np.ndarray], dtype: torch.dtype) -> Tensor | None:
+        if name not in needs:
+            return None
+        values = np.stack([of(view) for view in views])[:, None]
+        return torch.from_numpy(values).to(device=device, dtype=dtype)
+
+    images = torch.from_numpy(np.stack([view.image for view in views]))
+    if device != "cpu":
+        images = images.pin_memory()
+    images = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+    scale = field("scene_scale_m", lambda view: np.float64(view.scene_scale_m), torch.float32)
+    return ViewBatch(
+        images=images[:, None],
+        grid=views[0].grid,
+        token_point_world=field("token_point_world", _valid_points, torch.float32),
+        depth_m=field("depth_m", lambda view: view.depth_m, torch.float32),  # type: ignore[arg-type, return-value]
+        K_px=field("K_px", lambda view: view.camera.K_px, torch.float64),
+        cam_from_world=field("cam_from_world", lambda view: view.camera.cam_from_world, torch.float64),
+        scene_scale_m=None if scale is None else scale[:, 0],
+    )
+
+
+def missing_field(view: PreparedView, needs: frozenset[str]) -> str:
+    """The first needed field that a view does not have, or an empty string."""
+    have = {
+        "token_point_world": view.points is not None,
+        "depth_m": view.depth_m is not None,
+        "K_px": bool(np.isfinite(view.camera.K_px).all()),
+        "cam_from_world": bool(np.isfinite(view.camera.cam_from_world).all()),
+        "scene_scale_m": view.scene_scale_m is not None,
+    }
+    return next((name for name in sorted(needs) if not have[name]), "")
+
+
+def stored(values: Tensor, storage: str) -> tuple[np.ndarray, np.ndarray]:
+    """([B, ...] in the stored dtype, [B] bool whether all of a view's numbers are finite in it).
+
+    The cast runs on the device, so that the bus carries the small form. bf16 becomes u16.
+    """
+    dtype = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}[storage]
+    cast = values.to(dtype)
+    finite = torch.isfinite(cast).flatten(1).all(dim=1).cpu().numpy()
+    if storage == "bf16":
+        return cast.contiguous().view(torch.int16).cpu().numpy().view(np.uint16), finite
+    return cast.cpu().numpy(), finite
+
+
+def _valid_points(view: PreparedView) -> np.ndarray:
+    assert view.points is not None
+    return np.where(view.points.valid[..., None], view.points.world, np.nan)

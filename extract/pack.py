@@ -1,0 +1,194 @@
+"""Packing scenes into WebDataset shards.
+
+Scenes are checked, planned into shards and written one shard at a time, so that a run that was
+stopped continues with the shard it was at. Equal scenes give equal bytes, interrupted or not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..configs.schema import PackConfig
+from ..errors import ConfigError, SceneError, first_few
+from ..progress import Progress
+from .pack_check import BrokenScene, check_scenes
+from .pack_folder import ShardFolder
+from .pack_members import CheckedScene
+from .pack_plan import plan_shards
+from .scenes.open import open_scenes
+from .scenes.scene import SceneSource
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+THREADS = min(8, os.cpu_count() or 1)
+MB = 1_000_000
+FAULTS_SHOWN = 20
+
+
+class Advances(Protocol):
+    """What a progress bar must be able to do."""
+
+    def advance(self, n: int, /) -> object: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackSummary:
+    """What a pack holds and what was done for it.
+
+    Attributes:
+        scenes, views, shards, bytes: what the index names.
+        kept: shards that were there already.
+        written: whether anything was written; False for a pack that was finished and is unchanged.
+        broken: scenes that were left out.
+    """
+
+    scenes: int
+    views: int
+    shards: int
+    bytes: int
+    kept: int
+    written: bool
+    broken: tuple[BrokenScene, ...] = ()
+
+
+def pack(config: PackConfig, console: Console) -> int:
+    """Pack the scenes of `config`; 1 when some were broken and left out, else 0."""
+    if config.shard_mb < 1:
+        raise ConfigError(f"shard_mb={config.shard_mb} is too small.", where="shard_mb", fix="give 1 or more")
+    source = open_scenes(config.scenes, config.source, config.split)
+    with Progress(console, "pack", len(source.ids()), unit="scenes") as progress:
+        there = len(list(Path(config.out).glob("shard-*.json")))
+        if there:
+            progress.note(f"{there:,} finished shards are in {config.out}; those that still fit are kept")
+        summary = pack_scenes(
+            source,
+            config.out,
+            shard_bytes=config.shard_mb * MB,
+            progress=progress,
+            skip_broken=config.skip_broken,
+        )
+    console.print(_told(summary, config.out), markup=False, highlight=False, soft_wrap=True)
+    return 1 if summary.broken else 0
+
+
+def pack_scenes(
+    source: SceneSource,
+    out: str | Path,
+    *,
+    shard_bytes: int,
+    progress: Advances | None = None,
+    skip_broken: bool = False,
+) -> PackSummary:
+    """Pack all scenes of `source` into the folder `out`.
+
+    Every image and depth is decoded once, so that what cannot be read is found here. All broken scenes
+    are looked for; they keep the pack from being finished unless `skip_broken`. Nothing of a finished
+    pack is replaced once a broken scene was met.
+
+    Args:
+        source: scenes; their order is the order in the shards.
+        out: folder; finished shards in it are kept where they are what would be written.
+        shard_bytes: a shard is closed before it gets larger.
+        progress: its `advance(n)` is told of n scenes done.
+        skip_broken: pack the others.
+
+    Raises:
+        SceneError: scenes are broken, share an id, or there are none; nothing is committed.
+        DiskFullError: finished shards stay; the same call continues.
+    """
+    folder = ShardFolder(Path(out))
+    broken: list[BrokenScene] = []
+    records: list[dict[str, Any]] = []
+    kept = 0
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="pack")
+    try:
+        checked = check_scenes(source, _unique(source.ids()), folder.known_scenes(), pool)
+        for plan in plan_shards(_sound(checked, broken, progress), shard_bytes):
+            if broken and not skip_broken and folder.committed:
+                continue
+            record, was_there = folder.put(plan)
+            records.append(record)
+            kept += was_there
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if broken and (not skip_broken or not records):
+        raise _refusal(broken, out, skip_broken)
+    written = folder.commit(records, source.splits())
+    return _summary(records, kept, written, broken)
+
+
+def _unique(ids: list[str]) -> list[str]:
+    repeated = [scene_id for scene_id, times in Counter(ids).items() if times > 1]
+    if repeated:
+        raise SceneError(
+            f"scenes share an id: {first_few(repeated)}.",
+            where="scenes",
+            why="a scene is found by its id <dataset>/<scene>",
+            fix="rename one of the two, or pack them into two folders",
+        )
+    if not ids:
+        raise SceneError("there are no scenes to pack.", where="scenes", fix="name a folder with scenes")
+    return ids
+
+
+def _sound(
+    checked: Iterable[CheckedScene | BrokenScene], broken: list[BrokenScene], progress: Advances | None
+) -> Iterator[CheckedScene]:
+    """The scenes without faults; the others go to `broken`."""
+    for scene in checked:
+        if isinstance(scene, BrokenScene):
+            broken.append(scene)
+        else:
+            yield scene
+        if progress is not None:
+            progress.advance(1)
+
+
+def _refusal(broken: list[BrokenScene], out: str | Path, skip_broken: bool) -> SceneError:
+    scenes = "1 scene is broken" if len(broken) == 1 else f"{len(broken):,} scenes are broken"
+    return SceneError(
+        f"{scenes}, the pack was not finished.",
+        where=out,
+        why=_listed(broken),
+        fix="mend the scenes" + ("" if skip_broken else ", or add skip_broken=true to pack the others"),
+    )
+
+
+def _listed(broken: Iterable[BrokenScene]) -> str:
+    lines = [line for scene in broken for line in str(scene).splitlines()]
+    left = len(lines) - FAULTS_SHOWN
+    return "\n".join([*lines[:FAULTS_SHOWN], *([f"and {left:,} more"] if left > 0 else [])])
+
+
+def _summary(
+    records: list[dict[str, Any]], kept: int, written: bool, broken: list[BrokenScene]
+) -> PackSummary:
+    parts = [part for record in records for part in record["scenes"]]
+    return PackSummary(
+        scenes=len({part["id"] for part in parts}),
+        views=sum(len(part["views"]) for part in parts),
+        shards=len(records),
+        bytes=sum(record["bytes"] for record in records),
+        kept=kept,
+        written=written,
+        broken=tuple(broken),
+    )
+
+
+def _told(summary: PackSummary, out: str) -> str:
+    counts = f"{summary.scenes:,} scenes, {summary.views:,} views, {summary.shards:,} shards"
+    held = f"{counts}, {summary.bytes / MB:,.1f} MB in {out}"
+    if not summary.written:
+        lines = [f"nothing to do, these scenes are packed already: {held}"]
+    else:
+        lines = [f"packed {held}" + (f"; {summary.kept:,} shards were there" if summary.kept else "")]
+    if summary.broken:
+        lines += [f"{len(summary.broken):,} broken scenes were left out:", _listed(summary.broken)]
+    return "\n".join(lines)

@@ -1,0 +1,230 @@
+"""Packed scenes and views as values: where their bytes lie in the shards, and how they come back.
+
+Shapes: N views of a scene. Frames and units: see scenes/scene.py.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShardError, StoreError
+from .pack_plan import INDEX
+from .scenes.scene import Blob, Scene, View
+
+PACK_AGAIN = "run the same `strata pack` command again"
+# What reading JSON of a wrong shape leads to.
+MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, StoreError)
+
+_PLAIN = ("name", "image_digest", "geometry_digest", "width", "height", "orientation", "has_camera")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One tar: its path, its length in bytes, its sha256."""
+
+    path: Path
+    bytes: int
+    sha256: str
+
+    def part(self, suffix: str, offset: int, size: int) -> Blob:
+        """The bytes of one member.
+
+        Raises:
+            ValueError: they lie outside the file.
+        """
+        if not 0 <= offset <= offset + size <= self.bytes:
+            raise ValueError(f"bytes {offset}:{offset + size} lie outside {self.path.name}")
+        return Blob(suffix=suffix, path=self.path, offset=offset, size=size)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackedView:
+    """One view as the index knows it; nothing of it is read before `view()`.
+
+    Attributes:
+        name: frame name, unique in its scene.
+        position: index in the scene, from 0.
+        image_digest, geometry_digest: sha256 hex; see docs/store-format.md.
+        width, height: pixels of the upright image.
+        orientation: EXIF orientation to apply on decoding, 1 = as stored.
+        has_camera: whether K_px and world_from_cam are both there.
+        image, depth, masks, camera: where the bytes lie.
+    """
+
+    name: str
+    position: int
+    image_digest: str
+    geometry_digest: str
+    width: int
+    height: int
+    orientation: int
+    has_camera: bool
+    image: Blob
+    depth: Blob | None
+    masks: dict[str, Blob]
+    camera: Blob
+
+    @property
+    def has_depth(self) -> bool:
+        return self.depth is not None
+
+    def view(self) -> View:
+        """The view, its image, depth and masks still in the tar.
+
+        Raises:
+            SceneError: the shard cannot be read any more.
+            ShardError: the camera is damaged.
+        """
+        try:
+            camera = json.loads(self.camera.read())
+            K_px, world_from_cam = _matrix(camera["K_px"], 3), _matrix(camera["world_from_cam"], 4)
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged_member("the camera of a view is damaged.", self.camera, error) from None
+        return View(
+            name=self.name,
+            image=self.image,
+            depth=self.depth,
+            masks=self.masks,
+            K_px=K_px,
+            world_from_cam=world_from_cam,
+            orientation=self.orientation,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackedScene:
+    """One scene as the index knows it.
+
+    Attributes:
+        id: `<dataset>/<scene>`.
+        digest: over the ordered [frame name, image digest].
+        scale_type: `metric`, `colmap` (arbitrary scale) or None.
+        rules: version of the dataset's rules that made depth and masks what they are.
+        scene_scale_m: median positive depth in source units (metres where the scene is metric), or
+            None without depth.
+    """
+
+    id: str
+    digest: str
+    scale_type: str | None
+    rules: int
+    scene_scale_m: float | None
+    _covisibility: list[int] | None = field(repr=False)
+    _entries: list[dict[str, Any]] = field(repr=False)
+    _shards: tuple[Shard, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @cached_property
+    def views(self) -> tuple[PackedView, ...]:
+        """In the order of the source.
+
+        Raises:
+            ShardError: the index is damaged.
+        """
+        with naming_damage(self._folder):
+            return tuple(self._view(position, entry) for position, entry in enumerate(self._entries))
+
+    @cached_property
+    def geometry_digests(self) -> tuple[str, ...]:
+        """Those of the views, in order, without making the views."""
+        with naming_damage(self._folder):
+            return tuple(str(entry["geometry_digest"]) for entry in self._entries)
+
+    def covisibility(self) -> np.ndarray | None:
+        """[N, N] f32, the share of row's pixels that column sees, or None.
+
+        Raises:
+            SceneError: the shard cannot be read any more.
+            ShardError: the array is damaged.
+        """
+        if self._covisibility is None:
+            return None
+        with naming_damage(self._folder):
+            shard, *span = self._covisibility
+            blob = self._shards[shard].part("npy", *span)
+        try:
+            array = np.lib.format.read_array(io.BytesIO(blob.read()), allow_pickle=False)
+            if array.shape != (len(self), len(self)):
+                raise ValueError(f"shape {list(array.shape)} for {len(self)} views")
+        except ValueError as error:
+            raise damaged_member("the covisibility of a scene is damaged.", blob, error) from None
+        return array
+
+    def to_scene(self) -> Scene:
+        """The scene as any source gives it, its bytes still in the tars.
+
+        Raises:
+            SceneError, ShardError: as `PackedView.view` and `covisibility`.
+        """
+        return Scene(
+            id=self.id,
+            views=tuple(packed.view() for packed in self.views),
+            covisibility=self.covisibility(),
+            scale_type=self.scale_type,
+            rules=self.rules,
+        )
+
+    @property
+    def _folder(self) -> Path:
+        return self._shards[0].path.parent
+
+    def _view(self, position: int, entry: dict[str, Any]) -> PackedView:
+        shard = self._shards[entry["shard"]]
+        offset, size, suffix = entry["image"]
+        return PackedView(
+            position=position,
+            image=shard.part(suffix, offset, size),
+            depth=shard.part("exr", *entry["depth"]) if entry["depth"] else None,
+            masks={name: shard.part("png", *span) for name, span in entry["masks"].items()},
+            camera=shard.part("json", *entry["camera"]),
+            **{name: entry[name] for name in _PLAIN},
+        )
+
+
+def _matrix(rows: Any, side: int) -> np.ndarray | None:
+    if rows is None:
+        return None
+    matrix = np.array(rows, np.float64)
+    if matrix.shape != (side, side):
+        raise ValueError(f"a {side} x {side} matrix is expected, found shape {list(matrix.shape)}")
+    return matrix
+
+
+def damaged_index(folder: Path, error: Exception) -> ShardError:
+    """The error of an index that cannot be understood."""
+    return ShardError(
+        "the index of the shards is damaged.",
+        where=folder / INDEX,
+        why=f"{type(error).__name__}: {error}",
+        fix=f"remove it, then {PACK_AGAIN}: the shards are kept",
+    )
+
+
+@contextmanager
+def naming_damage(folder: Path) -> Iterator[None]:
+    """Turns what a malformed index leads to into `damaged_index`."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise damaged_index(folder, error) from None
+
+
+def damaged_member(what: str, blob: Blob, error: Exception) -> ShardError:
+    """The error of bytes in a shard that are not what was packed."""
+    return ShardError(
+        what,
+        where=blob.where,
+        why=f"{type(error).__name__}: {error}",
+        fix=f"remove the shard, then {PACK_AGAIN}",
+    )

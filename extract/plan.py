@@ -1,0 +1,335 @@
+"""The plan of an extraction: which bundles, which groups, which units remain, how many bytes.
+
+Planning reads the shard index and the catalog and writes nothing; `run` carries the plan out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ..configs.schema import ExtractConfig
+from ..errors import ConfigError, DiskFullError, SelectionError, did_you_mean, first_few
+from ..store.catalog import Catalog
+from ..store.feature_store import FeatureStore
+from ..store.key import COMPUTES, FeatureKey, Preprocess
+from ..store.layers import resolve_layers
+from ..store.layout import GroupSpec
+from ..store.schema import MAX_BUNDLE_VIEWS, Bundle, ViewRow, scene_geometry
+from ..store.writer import GroupWriter
+from .bundling import Assigned, Versions, Want, assign_bundles, scene_grids, version_scenes
+from .encoders.base import Encoder
+from .groups import VIEWS, Groups
+from .packed_scene import PackedScene, PackedView
+from .shards import ShardIndex
+from .storage import Sample, choose_storages, sample_views, undecided
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """Where a row's image comes from."""
+
+    scene: PackedScene
+    view: PackedView
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BundlePlan:
+    """One bundle and the groups that this extraction owes it.
+
+    Attributes:
+        bundle, views: the record.
+        new: whether the catalog does not have it yet.
+        sources: of each row; None = the scene was packed again and the old image is gone.
+        layers: group by layer.
+        others: `images`, `geometry` and `points`, as far as they are kept.
+    """
+
+    bundle: Bundle
+    views: tuple[ViewRow, ...]
+    new: bool
+    sources: tuple[Source | None, ...]
+    layers: dict[str, GroupSpec]
+    others: dict[str, GroupSpec]
+
+    @property
+    def groups(self) -> list[GroupSpec]:
+        return [*self.others.values(), *self.layers.values()]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """Everything that `run` needs to know.
+
+    Attributes:
+        root: the store.
+        key: of the features.
+        encoder: on its device.
+        device: of the encoder.
+        storages: by resolved layer name.
+        versions: changes of existing catalog records.
+        bundles: in order of work.
+        scenes: that are wanted.
+        splits: that come with the shards.
+        sample: what a few views told, where they were looked at.
+    """
+
+    root: Path
+    key: FeatureKey
+    encoder: Encoder
+    device: str
+    storages: dict[str, str]
+    versions: Versions
+    bundles: tuple[BundlePlan, ...]
+    scenes: tuple[PackedScene, ...]
+    splits: dict[str, tuple[str, ...]]
+    sample: Sample | None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(self.storages)
+
+    @property
+    def views(self) -> int:
+        """Views of all bundles."""
+        return sum(len(part.bundle) for part in self.bundles)
+
+    @property
+    def views_left(self) -> int:
+        """Views of which at least one layer's unit is still to be written."""
+        return sum(len(rows_left(self.root, part.layers.values())) for part in self.bundles)
+
+    @property
+    def bytes_left(self) -> int:
+        """Bytes that will be written at most: all arrays, before compression."""
+        return sum(bytes_left(GroupWriter(self.root, spec)) for part in self.bundles for spec in part.groups)
+
+    def check_space(self) -> None:
+        """Refuse what will not fit.
+
+        Raises:
+            DiskFullError: the free space is smaller than what is left to write.
+        """
+        needed, free = self.bytes_left, free_bytes(self.root)
+        if needed > free:
+            raise DiskFullError(
+                f"the extraction may need {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free.",
+                where=self.root,
+                why="features barely compress",
+                fix="ask for fewer layers or a smaller grid, use views=none, make room, or force=true",
+            )
+
+
+def make_plan(
+    config: ExtractConfig,
+    index: ShardIndex,
+    encoder: Encoder,
+    *,
+    device: str,
+    compute: str,
+    measure: bool = False,
+) -> Plan:
+    """The plan for the words of the command.
+
+    Args:
+        config: the words.
+        index: the packed scenes.
+        encoder: on its device.
+        compute: resolved dtype of the forward pass.
+        measure: look at a few views even if nothing depends on them (for the rate).
+
+    Raises:
+        ConfigError, LayerError, SelectionError, StoreError: see the message.
+    """
+    if config.views not in VIEWS:
+        raise ConfigError(
+            f"views={config.views} is not known.", where="views", fix=did_you_mean(config.views, VIEWS)
+        )
+    root, info = Path(config.store), encoder.info
+    key = FeatureKey(
+        encoder=info.name,
+        weights=encoder.weights_digest(),
+        preprocess=preprocess_of(config),
+        compute=compute,
+        context=info.context,
+        numerics=info.numerics,
+    )
+    layers = resolve_layers(config.layers, encoder.layers(), info.depth)
+    scenes = wanted_scenes(config, index)
+    wants = [want for scene in scenes for want in _wants(scene, key.preprocess, info.patch_size)]
+    look = measure or undecided(config.storage, root, key, layers)
+    sample = sample_views(encoder, key, layers, scenes, device) if look else None
+    packed = {scene.id: scene for scene in index.scenes}
+    groups = Groups(
+        key=key,
+        encoder=encoder,
+        storages=choose_storages(config.storage, root, key, layers, sample),
+        views=config.views,
+        unit_views=config.unit_views,
+        packed=packed,
+    )
+    stored = FeatureStore.open(root).catalog if (root / "zarr.json").exists() else Catalog(root / "catalog")
+    versions = version_scenes(wants, stored)
+    catalog = _with_versions(stored, versions)
+    assigned = assign_bundles(
+        wants,
+        catalog,
+        generations=versions.generations,
+        available={scene.id: scene.digest for scene in index.scenes},
+        complete=lambda bundle: all(_writers(root, groups, bundle, "committed")),
+        started=lambda bundle: any(_writers(root, groups, bundle, "started")),
+    )
+    return Plan(
+        root=root,
+        key=key,
+        encoder=encoder,
+        device=device,
+        storages=dict(groups.storages),
+        versions=versions,
+        bundles=tuple(_bundle_plan(item, groups) for item in assigned),
+        scenes=scenes,
+        splits=index.splits,
+        sample=sample,
+    )
+
+
+def preprocess_of(config: ExtractConfig) -> Preprocess:
+    """The preprocessing that the words of the command ask for."""
+    grid = None if config.pixels is not None else config.grid
+    return Preprocess(
+        fit=config.fit, grid=grid, pixels=config.pixels, orient=config.orient, filter=config.filter
+    )
+
+
+def wanted_scenes(config: ExtractConfig, index: ShardIndex) -> tuple[PackedScene, ...]:
+    """The packed scenes that split, glob and limit leave.
+
+    Raises:
+        SelectionError: none is left, or the split is unknown.
+    """
+    names = split_scenes(config.split, index.splits) if config.split else None
+    scenes = [
+        scene
+        for scene in index.scenes
+        if (names is None or scene.id in names)
+        and (config.scene is None or fnmatchcase(scene.id, config.scene))
+    ][: config.limit]
+    if not scenes:
+        known = [scene.id for scene in index.scenes]
+        raise SelectionError(
+            f"no packed scene fits split={config.split}, scene={config.scene}.",
+            where=index.path,
+            why=f"it holds {first_few(known)}",
+            fix=did_you_mean(config.scene or "", known),
+        )
+    return tuple(scenes)
+
+
+def split_scenes(split: str, splits: Mapping[str, Iterable[str]]) -> set[str]:
+    """Scene ids of a split; `test` means every `test/<dataset>`.
+
+    Raises:
+        SelectionError: there is no such split.
+    """
+    found = [set(ids) for name, ids in splits.items() if name == split or name.startswith(f"{split}/")]
+    if not found:
+        raise SelectionError(
+            f"the shards have no split {split!r}.", where="split", fix=did_you_mean(split, splits)
+        )
+    return set.union(*found)
+
+
+def rows_left(root: Path, specs: Iterable[GroupSpec]) -> set[int]:
+    """Rows that some of these groups still want."""
+    left: set[int] = set()
+    for spec in specs:
+        for unit in GroupWriter(root, spec).missing_units():
+            left.update(next(iter(spec.by_unit.values())).rows(unit))
+    return left
+
+
+def bytes_left(writer: GroupWriter) -> int:
+    """Bytes of the units of a group that are still to be written."""
+    units = writer.missing_units()
+    return sum(
+        len(spec.rows(unit)) * spec.row_bytes for spec in writer.spec.by_unit.values() for unit in units
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where `path` is or will be."""
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
+def resolve_compute(compute: str, device: str) -> str:
+    """`auto` = bfloat16 on a GPU, float32 elsewhere.
+
+    Raises:
+        ConfigError: the dtype is unknown.
+    """
+    if compute == "auto":
+        return "bfloat16" if device.startswith("cuda") else "float32"
+    if compute not in COMPUTES:
+        fix = did_you_mean(compute, ("auto", *COMPUTES))
+        raise ConfigError(f"compute={compute} is not known.", where="compute", fix=fix)
+    return compute
+
+
+def _wants(scene: PackedScene, preprocess: Preprocess, patch: int) -> list[Want]:
+    grids = scene_grids([(view.width, view.height) for view in scene.views], preprocess, patch)
+    by_grid: dict[tuple[int, int], list[ViewRow]] = defaultdict(list)
+    for view, grid in zip(scene.views, grids, strict=True):
+        row = ViewRow(
+            name=view.name,
+            position=view.position,
+            image_digest=view.image_digest,
+            geometry_digest=view.geometry_digest,
+        )
+        by_grid[grid].append(row)
+    geometry = scene_geometry(scene.geometry_digests)
+    return [
+        Want(
+            scene=scene.id,
+            digest=scene.digest,
+            geometry=geometry,
+            grid=grid,
+            rows=tuple(rows[start : start + MAX_BUNDLE_VIEWS]),
+        )
+        for grid, rows in by_grid.items()
+        for start in range(0, len(rows), MAX_BUNDLE_VIEWS)
+    ]
+
+
+def _with_versions(catalog: Catalog, versions: Versions) -> Catalog:
+    if not versions.updated:
+        return catalog
+    changed = {bundle.id: bundle for bundle, _ in versions.updated}
+    updated = Catalog(catalog.folder, {**catalog.bundles, **changed}.values())
+    updated.remember({bundle.id: views for bundle, views in versions.updated})
+    return updated
+
+
+def _writers(root: Path, groups: Groups, bundle: Bundle, state: str) -> list[bool]:
+    return [getattr(GroupWriter(root, spec), state) for spec in groups.layers(bundle).values()]
+
+
+def _bundle_plan(assigned: Assigned, groups: Groups) -> BundlePlan:
+    bundle, sources = assigned.bundle, []
+    for row in bundle.scenes:
+        scene = groups.packed.get(row.id)
+        there = scene if scene is not None and scene.digest == row.digest else None
+        for view in assigned.views[row.start : row.stop]:
+            sources.append(there and Source(scene=there, view=there.views[view.position]))
+    return BundlePlan(
+        bundle=bundle,
+        views=assigned.views,
+        new=assigned.new,
+        sources=tuple(sources),
+        layers=groups.layers(bundle),
+        others=groups.others(bundle),
+    )

@@ -1,0 +1,213 @@
+"""`strata extract run`: carry a plan out in this process. The same command again continues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from ..configs.load import command_line
+from ..configs.schema import ExtractConfig
+from ..errors import ConfigError, EncoderError
+from ..progress import Progress
+from ..store.feature_store import FeatureStore
+from ..store.group import StoredGroup
+from ..store.key import FeatureKey
+from .commit import commit_bundle
+from .encoders.base import Encoder
+from .encoders.registry import create
+from .plan import BundlePlan, Plan, make_plan, resolve_compute
+from .run_log import RunLog, earlier_reasons
+from .shards import ShardIndex
+from .store_lists import keep_sets, keep_splits
+from .worker import GONE, Tally, Worker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        key: of the features.
+        views: in all bundles of the plan.
+        computed: views that went through the work in this run.
+        reused: views whose features were there.
+        failed: views that should have features and do not.
+        missing: views that lack a field which the encoder needs, or whose scene changed.
+        bytes: written.
+        tally: seconds by stage.
+        run: name of the run's record.
+    """
+
+    key: FeatureKey
+    views: int
+    computed: int
+    reused: int
+    failed: int
+    missing: int
+    bytes: int
+    tally: Tally
+    run: str
+
+
+def run(config: ExtractConfig, console: Console) -> int:
+    """The command: 0, or 1 when views failed (they are named in the run's failed.jsonl)."""
+    summary = extract(config, console)
+    _print(summary, config, console)
+    return 1 if summary.failed else 0
+
+
+def extract(config: ExtractConfig, console: Console | None = None, encoder: Encoder | None = None) -> Summary:
+    """Extract features; what is there already is left alone.
+
+    Args:
+        config: the words of the command.
+        console: where progress is shown; None = nowhere.
+        encoder: an encoder to use instead of the one that the words name (for one of your own).
+
+    Raises:
+        StrataError: see the message; what was finished stays, and the same call continues.
+    """
+    console = console or Console(file=StringIO())
+    plan = open_plan(config, encoder=encoder)
+    if not config.force:
+        plan.check_space()
+    _declare(plan, config)
+    tally, total, left = Tally(), plan.views, plan.views_left
+    if left < total:
+        console.print(
+            f"[dim]{total - left:,} of {total:,} views are in the store already[/dim]", highlight=False
+        )
+    with (
+        RunLog(plan.root, plan, tally, command_line("extract run", config)) as log,
+        Progress(console, f"extract {plan.key.encoder}", left) as progress,
+    ):
+        worker = Worker(
+            plan,
+            config.batch,
+            tally,
+            done=progress.advance,
+            before_write=log.before_write,
+            note=progress.note,
+        )
+        _work(plan, config, worker)
+    failed = {(row["scene"], row["view"]) for row in log.failed}
+    rows = {(bundle, row) for bundle, row, _ in tally.failures}
+    return Summary(
+        key=plan.key,
+        views=total,
+        computed=tally.views,
+        reused=total - left,
+        failed=len(failed),
+        missing=len(rows) - len(failed),
+        bytes=tally.bytes,
+        tally=tally,
+        run=log.name,
+    )
+
+
+def open_plan(config: ExtractConfig, *, encoder: Encoder | None = None, measure: bool = False) -> Plan:
+    """The plan for these words, with the encoder on its device.
+
+    Raises:
+        StrataError: a word is wrong, the shards are not whole, the encoder is unknown.
+    """
+    if config.backend != "local":
+        raise ConfigError(
+            f"backend={config.backend} is not known.", where="backend", fix="leave it out: backend=local"
+        )
+    if config.retry not in ("none", "failed"):
+        raise ConfigError(f"retry={config.retry} is not known.", where="retry", fix="write retry=failed")
+    if config.batch < 1 or (config.unit_views is not None and config.unit_views < 1):
+        raise ConfigError(
+            "a batch and a unit have at least one view.",
+            where=f"batch={config.batch}, unit_views={config.unit_views}",
+            fix="write batch=8, and leave unit_views out",
+        )
+    index = ShardIndex.open(config.shards)
+    device = resolve_device(config.device)
+    compute = resolve_compute(config.compute, device)
+    encoder = encoder or create(config.encoder, config.weights)
+    encoder = encoder.to(device, getattr(torch, compute))
+    return make_plan(config, index, encoder, device=device, compute=compute, measure=measure)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` = the first GPU where there is one.
+
+    Raises:
+        EncoderError: a GPU is asked for and there is none.
+    """
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if device != "cpu" and not torch.cuda.is_available():
+        raise EncoderError(
+            f"device={device} is not there.",
+            where="device",
+            why="torch sees no GPU",
+            fix="`strata doctor` tells why; device=cpu works everywhere",
+        )
+    return device
+
+
+def _declare(plan: Plan, config: ExtractConfig) -> None:
+    """Records first: catalog, splits, sets and the key stand before the first shard."""
+    store = FeatureStore.create(plan.root)
+    info = plan.encoder.info
+    store.declare_key(plan.key, info.patch_size, info.depth)
+    store.declare_preprocess(plan.key.preprocess, info.patch_size)
+    catalog = store.catalog
+    for bundle, views in plan.versions.updated:
+        catalog.write(bundle, views)
+    for part in plan.bundles:
+        if part.new:
+            catalog.write(part.bundle, part.views)
+    keep_splits(plan.root, plan.splits)
+    keep_sets(plan.root, plan.scenes, config)
+
+
+def _work(plan: Plan, config: ExtractConfig, worker: Worker) -> None:
+    earlier = earlier_reasons(plan.root, plan.key.folder)
+    for part in plan.bundles:
+        retry = _failed_rows(plan, part) if config.retry == "failed" else frozenset()
+        worker.work(part, retry)
+        reasons = {**earlier, **worker.tally.failures}
+        commit_bundle(plan, part, reasons, _weights_name(config), again=bool(retry))
+
+
+def _failed_rows(plan: Plan, part: BundlePlan) -> frozenset[int]:
+    rows: set[int] = set()
+    for spec in part.layers.values():
+        group = StoredGroup(plan.root / spec.folder)
+        if group.has("tokens"):
+            missing = group.array_attributes("tokens").get("missing", {})
+            rows.update(int(row) for row, why in missing.items() if why != GONE)
+    return frozenset(row for row in rows if part.sources[row] is not None)
+
+
+def _weights_name(config: ExtractConfig) -> str:
+    """Where weights came from, without the path, which differs between machines."""
+    return Path(config.weights).name if "/" in config.weights else config.weights
+
+
+def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:
+    say: Callable[..., None] = lambda text: console.print(text, highlight=False)  # noqa: E731
+    tally = summary.tally
+    say(
+        f"{summary.key.folder}: {summary.views:,} views, {summary.computed:,} computed, "
+        f"{summary.reused:,} were there, {summary.bytes / 1e6:,.1f} MB written"
+    )
+    if summary.computed:
+        say(
+            f"[dim]seconds of threads: decode {tally.decode_s:.1f}, encode {tally.encode_s:.1f}, "
+            f"write {tally.write_s:.1f}[/dim]"
+        )
+    if summary.missing:
+        say(f"{summary.missing:,} views have no features, for a reason the store names (`strata store info`)")
+    if summary.failed:
+        where = Path(config.store) / "runs" / f"{summary.run}.failed.jsonl"
+        say(f"[red]{summary.failed:,} views failed:[/red] {where}; retry=failed computes them again")

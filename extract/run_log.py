@@ -1,0 +1,126 @@
+"""What a run says of itself while it lives: `runs/<run>.json` with a heartbeat, and its failures.
+
+These files alone of a store are outside byte comparison: they hold times, host and process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from ..store.atomic import read_json, write_atomic, write_json
+from .plan import Plan
+from .worker import GONE, Tally
+
+HEARTBEAT_S = 30.0
+Reasons = dict[tuple[str, int, str | None], str]
+
+
+class RunLog:
+    """The record of one run; a context that beats until it is left.
+
+    Args:
+        root: the store.
+        plan: what is done.
+        tally: what was done so far.
+        command: that reproduces it.
+    """
+
+    def __init__(self, root: Path, plan: Plan, tally: Tally, command: str) -> None:
+        started = datetime.now(UTC)
+        self.name = f"{started:%Y%m%dT%H%M%S}-{plan.key.id}-{os.getpid()}"
+        self.path = root / "runs" / f"{self.name}.json"
+        self.tally, self._plan = tally, plan
+        self._views = {part.bundle.id: (part.bundle, part.views) for part in plan.bundles}
+        self._fixed = {
+            "run": self.name,
+            "owner": f"{socket.gethostname()}:{os.getpid()}",
+            "started": started.isoformat(timespec="seconds"),
+            "command": command,
+            "key": plan.key.folder,
+            "layers": plan.storages,
+            "bundles": [part.bundle.id for part in plan.bundles],
+            "views_to_do": plan.views_left,
+        }
+        self._state, self._written = "running", -1
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> RunLog:
+        self.write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._state = "interrupted" if kind else "finished"
+        try:
+            self.write()
+        except StoreError:
+            # On a full disk the error that led here says more than this one.
+            if kind is None:
+                raise
+
+    def before_write(self) -> None:
+        """A failure's reason is on disk before the shard that lacks the view."""
+        if len(self.tally.failures) != self._written:
+            self.write()
+
+    def write(self) -> None:
+        with self._lock:
+            self._written = len(self.tally.failures)
+            seconds = {
+                name: round(getattr(self.tally, name), 3) for name in ("decode_s", "encode_s", "write_s")
+            }
+            document = {
+                **self._fixed,
+                "state": self._state,
+                "heartbeat": datetime.now(UTC).isoformat(timespec="seconds"),
+                "views_done": self.tally.views,
+                "bytes": self.tally.bytes,
+                "timings": seconds,
+                "failures": [[*where, why] for where, why in list(self.tally.failures.items())],
+            }
+            write_json(self.path, document)
+            self._write_failed()
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Views that should have features and do not, as `failed.jsonl` names them."""
+        rows = []
+        for (bundle_id, row, layer), why in list(self.tally.failures.items()):
+            bundle, views = self._views[bundle_id]
+            if why != GONE and not why.startswith("the view has no "):
+                scene = next(scene.id for scene in bundle.scenes if scene.start <= row < scene.stop)
+                rows.append({"scene": scene, "view": views[row].name, "layer": layer, "why": why})
+        return rows
+
+    def _write_failed(self) -> None:
+        if rows := self.failed:
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_atomic(self.path.with_suffix(".failed.jsonl"), lines.encode())
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            try:
+                self.write()
+            except StoreError:
+                return  # the work itself will meet the same fault and name it
+
+
+def earlier_reasons(root: Path, key_folder: str) -> Reasons:
+    """Why views of this key failed in earlier runs: their shards are there, their reasons are here."""
+    reasons: Reasons = {}
+    for path in sorted(root.glob("runs/*.json")):
+        document = read_json(path)
+        if document.get("key") == key_folder:
+            for bundle, row, layer, why in document.get("failures", ()):
+                reasons[bundle, row, layer] = why
+    return reasons

@@ -1,0 +1,43 @@
+"""Names of scenes and frames: their order, and what they may not contain."""
+
+from __future__ import annotations
+
+import re
+
+from ...errors import SceneError, StoreError
+from ...store.schema import check_scene_id
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorts `view2` before `view10`."""
+    parts = re.findall(r"(\d+)|(\D+)", name)
+    return [(0, int(digits), "") if digits else (1, 0, text) for digits, text in parts]
+
+
+def make_scene_id(dataset: str, scene: str, where: object) -> str:
+    """`<dataset>/<scene>`.
+
+    Raises:
+        SceneError: one of the names is empty, `..`, or has a slash or control character.
+    """
+    try:
+        return check_scene_id(f"{dataset}/{scene}")
+    except StoreError as error:
+        raise SceneError(error.what, where=where, why=error.why, fix=error.fix) from None
+
+
+def check_frame_name(name: object, where: object) -> str:
+    """A frame's name as text; dots are welcome, and numbers are names of video frames.
+
+    Raises:
+        SceneError: it is empty or has a slash or control character.
+    """
+    text = "" if name is None or isinstance(name, bool | list | dict) else str(name)
+    if text in ("", ".", "..") or re.search(r"[\x00-\x1f/\\]", text):
+        raise SceneError(
+            f"{name!r} is not a frame name.",
+            where=where,
+            why="a name has no slashes or control characters",
+            fix="rename the frame",
+        )
+    return text

@@ -1,0 +1,103 @@
+"""Lists of names beside a dataset: object `.npy` (read without trusting it), `.json`, `.txt`."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import SceneError
+from .scene import Blob
+
+SUFFIXES = (".json", ".txt", ".npy")
+
+
+def read_names(path: Path) -> list[str]:
+    """The names in a list file.
+
+    `.txt` has one a line (# begins a comment), `.json` is a list or an object with a list `scenes`,
+    `.npy` a 1-D array of strings.
+
+    Raises:
+        SceneError: the file is unreadable, or holds anything but strings.
+    """
+    data = Blob(suffix=path.suffix[1:], path=path).read()
+    read = {".json": _from_json, ".txt": _from_text, ".npy": _from_npy}.get(path.suffix)
+    try:
+        if read is None:
+            raise ValueError(f"it ends in {path.suffix or 'nothing'}, not in {', '.join(SUFFIXES)}")
+        names = read(data)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("it holds something else than a list of strings")
+    except Exception as error:  # a hostile pickle can make the decoder raise anything
+        raise SceneError(
+            "the list of scenes cannot be read.",
+            where=path,
+            why=f"{error}" or type(error).__name__,
+            fix="write it as .txt with one scene a line, or as a JSON list",
+        ) from None
+    return names
+
+
+def _from_json(data: bytes) -> Any:
+    value = json.loads(data)
+    return value.get("scenes") if isinstance(value, dict) else value
+
+
+def _from_text(data: bytes) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in data.decode().splitlines())
+    return [line for line in lines if line]
+
+
+def _from_npy(data: bytes) -> list[str]:
+    if data[:8] != b"\x93NUMPY\x01\x00":
+        raise ValueError("it is not a .npy file of version 1")
+    end = 10 + struct.unpack_from("<H", data, 8)[0]
+    header = ast.literal_eval(data[10:end].decode("latin-1"))
+    if header["descr"] == "|O":
+        return _Names(io.BytesIO(data[end:])).load().items
+    if np.dtype(header["descr"]).kind != "U":
+        raise ValueError(f"it is an array of {header['descr']}, not of strings")
+    return np.frombuffer(data, header["descr"], offset=end).tolist()
+
+
+class _Inert:
+    """Stands for numpy's array and dtype while a pickle is read, and does nothing but keep the items."""
+
+    def __init__(self, *_: object) -> None:
+        self.items: Any = None
+
+    def __setstate__(self, state: tuple) -> None:
+        # An object array's state is (version, shape, dtype, order, items).
+        self.items = state[-1]
+
+
+class _Names(pickle._Unpickler):
+    """Reads a pickled object array of strings; calls nothing but `_Inert`.
+
+    It is the unpickler written in Python, whose memo is a dict: the C one allocates as much as a
+    hostile file says.
+    """
+
+    allowed = frozenset(
+        {
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy.core.multiarray", "_reconstruct"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> type[_Inert]:
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f"it wants to load {module}.{name}; only strings are read")
+        return _Inert
+
+    def persistent_load(self, pid: object) -> object:
+        raise pickle.UnpicklingError(f"it refers to {pid!r} outside of the file")

@@ -1,0 +1,124 @@
+"""Scenes in the WAI layout: `<root>/<dataset>/<scene>/scene_meta.json`, lists in `<root>/metadata`."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from ...errors import SceneError, did_you_mean
+from .inspection import Inspection
+from .names import make_scene_id, natural_key
+from .scene import Scene, SceneSource
+from .split_lists import SUFFIXES, read_names
+from .wai_scene import META, read_wai_scene
+
+METADATA = "metadata"
+# A folder that has one of these is a scene, be it a broken one.
+SCENE_MARKS = (META, "images", "images_distorted", "scene_meta_distorted.json")
+
+
+class WaiSource(SceneSource):
+    """The scenes below one or several folders, each a root, a dataset or a scene.
+
+    A root has one folder per dataset and perhaps `metadata/` beside them; the dataset is the name of
+    the dataset's folder. Linked files and folders are followed.
+
+    Args:
+        roots: the folders.
+    """
+
+    def __init__(self, *roots: str | Path) -> None:
+        self.roots = tuple(Path(os.path.abspath(root)) for root in roots)
+
+    def ids(self) -> list[str]:
+        return list(self._folders)
+
+    def scene(self, scene_id: str) -> Scene:
+        return self.inspect(scene_id).require()
+
+    def inspect(self, scene_id: str) -> Inspection:
+        """The scene without its broken parts, and all of its faults.
+
+        Raises:
+            SceneError: there is no scene of that id.
+        """
+        folder = self._folders.get(scene_id)
+        if folder is None:
+            raise SceneError(
+                f"there is no scene {scene_id}.",
+                where=", ".join(map(str, self.roots)),
+                fix=did_you_mean(scene_id, self._folders),
+            )
+        return read_wai_scene(folder, scene_id)
+
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """`<split>/<dataset>` -> scene ids, as the lists in `metadata/` name them.
+
+        Raises:
+            SceneError: a list cannot be read or names what cannot be a scene.
+        """
+        here = {dataset for dataset, _, _ in (name.partition("/") for name in self._folders)}
+        lists = {}
+        for metadata in dict.fromkeys(_metadata(root) for root in self.roots):
+            for split in sorted(metadata.glob("*/"), key=lambda folder: natural_key(folder.name)):
+                for dataset in sorted(here, key=natural_key):
+                    path = _list_of(split, dataset)
+                    if path:
+                        names = [make_scene_id(dataset, name, path) for name in read_names(path)]
+                        lists[f"{split.name}/{dataset}"] = tuple(names)
+        return lists
+
+    @cached_property
+    def _folders(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for root in self.roots:
+            for folder in wai_folders(root):
+                name = make_scene_id(folder.parent.name, folder.name, folder)
+                if name in found:
+                    raise SceneError(
+                        f"two scenes are called {name}.",
+                        where=f"{found[name]} and {folder}",
+                        why="an id is the name of the dataset's folder and that of the scene's",
+                        fix="rename one of the folders",
+                    )
+                found[name] = folder
+        if not found:
+            raise SceneError(
+                "there are no WAI scenes.",
+                where=", ".join(map(str, self.roots)),
+                why=f"{META} is neither there, nor one or two folders further down",
+                fix="give a root of dataset folders, a dataset folder, or a scene folder",
+            )
+        return {name: found[name] for name in sorted(found, key=natural_key)}
+
+
+def wai_folders(root: Path) -> list[Path]:
+    """Scene folders of a root, a dataset or a scene; none where no `scene_meta.json` is found."""
+    if (root / META).exists():
+        return [root]
+    for datasets in ([root], _children(root)):
+        scenes = [scene for dataset in datasets for scene in _children(dataset) if _looks_like_scene(scene)]
+        if any((scene / META).exists() for scene in scenes):
+            return scenes
+    return []
+
+
+def _children(folder: Path) -> list[Path]:
+    inside = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in inside if path.is_dir() and path.name[0] != "." and path.name != METADATA]
+
+
+def _looks_like_scene(folder: Path) -> bool:
+    return any((folder / mark).exists() for mark in SCENE_MARKS)
+
+
+def _metadata(root: Path) -> Path:
+    """`metadata/` lies in the root, which is this folder, its parent or the one above."""
+    depth = 2 if (root / META).exists() else 1 if any((c / META).exists() for c in _children(root)) else 0
+    return [root, *root.parents][min(depth, len(root.parents))] / METADATA
+
+
+def _list_of(split: Path, dataset: str) -> Path | None:
+    stem = f"{dataset}_scene_list_{split.name}"
+    return next((path for path in (split / f"{stem}{suffix}" for suffix in SUFFIXES) if path.is_file()), None)

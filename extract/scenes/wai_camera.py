@@ -1,0 +1,98 @@
+"""Cameras of a WAI frame: intrinsics and pose, checked.
+
+Frames: `transform_matrix` is world_from_cam with OpenCV axes; K is in pixels, integer coordinate =
+pixel centre, no skew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...errors import SceneError
+
+FOCAL_AND_CENTRE = ("fl_x", "fl_y", "cx", "cy")
+DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+# Poses are often written with few digits; a wrong scale or a shear is far outside of this.
+RIGID_TOLERANCE = 1e-3
+LARGEST = 1e9
+
+
+def intrinsics(frame: Mapping[str, Any], meta: Mapping[str, Any], where: str) -> np.ndarray | None:
+    """K_px [3, 3] f64 of a frame, each value from the frame or else from the scene; None without.
+
+    Raises:
+        SceneError: the camera is no pinhole, is distorted, or lacks a value.
+    """
+    values = {**meta, **{key: value for key, value in frame.items() if value is not None}}
+    given = {key: values[key] for key in FOCAL_AND_CENTRE if values.get(key) is not None}
+    if not given:
+        return None
+    model = values.get("camera_model") or "PINHOLE"
+    bent = [key for key in DISTORTION if values.get(key) and _number(values[key], key, where) != 0]
+    if model != "PINHOLE" or bent:
+        raise SceneError(
+            "only undistorted pinhole cameras are read.",
+            where=where,
+            why=f"camera_model is {model}" + (f", with non-zero {', '.join(bent)}" if bent else ""),
+            fix="undistort the images and depth, and write PINHOLE intrinsics",
+        )
+    absent = [key for key in FOCAL_AND_CENTRE if key not in given]
+    fl_x, fl_y, cx, cy = (_number(given.get(key, 1), key, where) for key in FOCAL_AND_CENTRE)
+    if absent or fl_x <= 0 or fl_y <= 0:
+        raise SceneError(
+            "the intrinsics are incomplete.",
+            where=where,
+            why=f"{', '.join(absent)} missing" if absent else f"fl_x={fl_x}, fl_y={fl_y} are not positive",
+            fix="give fl_x, fl_y, cx and cy in pixels, in the frame or in the scene",
+        )
+    return np.array([[fl_x, 0, cx], [0, fl_y, cy], [0, 0, 1]], np.float64)
+
+
+def pose(frame: Mapping[str, Any], where: str) -> np.ndarray | None:
+    """world_from_cam [4, 4] f64 of a frame; None without.
+
+    Raises:
+        SceneError: it is not a finite rigid 4 x 4 matrix.
+    """
+    matrix = frame.get("transform_matrix")
+    if matrix is None:
+        return None
+    try:
+        world_from_cam = np.array(matrix, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        world_from_cam = np.empty(0)
+    why = _why_not_rigid(world_from_cam)
+    if why:
+        raise SceneError(
+            "the pose is not a rigid 4 x 4 matrix.",
+            where=where,
+            why=why,
+            fix="write transform_matrix as camera to world with OpenCV axes; keep scale out of it",
+        )
+    return world_from_cam
+
+
+def _why_not_rigid(matrix: np.ndarray) -> str:
+    if matrix.shape != (4, 4):
+        return "transform_matrix is not four rows of four numbers"
+    if not np.isfinite(matrix).all():
+        return "it has values that are not finite"
+    if not np.allclose(matrix[3], [0, 0, 0, 1], rtol=0, atol=1e-6):
+        return f"the last row is {matrix[3].tolist()}, not 0 0 0 1"
+    rotation = matrix[:3, :3]
+    off = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if off > RIGID_TOLERANCE:
+        return f"the axes are not orthonormal: R R^T differs from 1 by {off:.3g}"
+    return "the axes are mirrored (determinant -1)" if np.linalg.det(rotation) < 0 else ""
+
+
+def _number(value: Any, key: str, where: str) -> float:
+    # NaN compares false.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        raise SceneError(
+            f"{key}={value!r} is not a number.", where=where, fix=f"write {key} as a finite number"
+        )
+    return float(value)

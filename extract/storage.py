@@ -1,0 +1,109 @@
+"""How each layer is stored: f16, or bf16 where its values are too large for it.
+
+A few layers of large models hold single channels beyond float16's 65,504. `storage=auto` looks at
+max |x| over 8 views spread over what is wanted. A layer that the key already has in the store keeps
+its storage, so that features added later are of one kind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import ConfigError, SceneError, did_you_mean
+from ..store.key import FeatureKey
+from ..store.layers import stored_name
+from .bundling import scene_grids
+from .encoders.base import Encoder
+from .forward import encode
+from .packed_scene import PackedScene
+from .prepare import Request, prepare
+
+LIMIT = 16_000.0
+SAMPLE_VIEWS = 8
+STORAGES = ("f16", "bf16", "f32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a few views tell before the work begins.
+
+    Attributes:
+        largest: by layer, max |x|.
+        views_per_s: rate of decoding and encoding them, one after the other.
+    """
+
+    largest: dict[str, float]
+    views_per_s: float
+
+
+def choose_storages(
+    asked: str, root: Path, key: FeatureKey, layers: Sequence[str], sample: Sample | None
+) -> dict[str, str]:
+    """Storage by layer.
+
+    Args:
+        asked: auto | f16 | bf16 | f32.
+        root: the store.
+        sample: max |x| by layer; None = not measured, f16 is taken for layers the store does not have.
+
+    Raises:
+        ConfigError: the storage is unknown.
+    """
+    if asked != "auto":
+        if asked not in STORAGES:
+            raise ConfigError(
+                f"storage={asked} is not known.",
+                where="storage",
+                fix=did_you_mean(asked, ("auto", *STORAGES)),
+            )
+        return dict.fromkeys(layers, asked)
+    return {layer: _present(root, key, layer) or _by_size(layer, sample) for layer in layers}
+
+
+def undecided(asked: str, root: Path, key: FeatureKey, layers: Sequence[str]) -> bool:
+    """Whether `storage=auto` has to look at values."""
+    return asked == "auto" and any(_present(root, key, layer) is None for layer in layers)
+
+
+def sample_views(
+    encoder: Encoder, key: FeatureKey, layers: tuple[str, ...], scenes: Sequence[PackedScene], device: str
+) -> Sample:
+    """Encode a few views spread evenly over the scenes; views that cannot be read are passed over."""
+    every = [(scene, position) for scene in scenes for position in range(len(scene))]
+    chosen = every[:: max(1, len(every) // SAMPLE_VIEWS)][:SAMPLE_VIEWS]
+    largest = dict.fromkeys(layers, 0.0)
+    start, done = time.perf_counter(), 0
+    for scene, position in chosen:
+        grids = scene_grids(
+            [(v.width, v.height) for v in scene.views], key.preprocess, encoder.info.patch_size
+        )
+        request = Request(
+            preprocess=key.preprocess,
+            grid=grids[position],
+            patch=encoder.info.patch_size,
+            points=True,
+            depth=True,
+        )
+        try:
+            view = prepare(scene, scene.views[position], request)
+            maps = encode(encoder, [view], layers, device)
+        except SceneError:
+            continue
+        done += 1
+        for layer, feature in maps.items():
+            largest[layer] = max(largest[layer], float(torch.nan_to_num(feature.tokens.float()).abs().max()))
+    return Sample(largest=largest, views_per_s=done / max(time.perf_counter() - start, 1e-9))
+
+
+def _by_size(layer: str, sample: Sample | None) -> str:
+    return "bf16" if sample is not None and sample.largest[layer] > LIMIT else "f16"
+
+
+def _present(root: Path, key: FeatureKey, layer: str) -> str | None:
+    folder = root / "features" / key.folder
+    return next((s for s in STORAGES if any(folder.glob(f"*/{stored_name(layer, s)}"))), None)

@@ -1,0 +1,164 @@
+"""Multiview correspondence: are tokens of one 3D place alike in different views, and others not?
+
+Everything is read from the store. A layer's score of a set is the mean cosine of tokens of different
+views whose points share a cell (`corr`) and of those whose points do not (`noncorr`), under protocol
+`reference` or `voxel`. The questions (which tokens correspond) are made once per set, and all layers
+answer them in one pass.
+
+Shapes: V views, P tokens of the longest view, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import ConfigError, ProbeError, did_you_mean
+from ..kernels.voxel_cosine import voxel_cosine
+from .base import Needs, Probe, Record
+from .questions import Protocol, Question, ask, padded
+from .reference_protocol import ReferenceProtocol
+from .set_views import PlacedSet, place_sets, read_views
+from .voxel_protocol import VoxelEdge, VoxelProtocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..configs.schema import CorrespondenceConfig
+    from ..store.block import Block
+    from ..store.schema import ViewSet
+    from ..store.selection import Selection
+
+PROTOCOLS = ("reference", "voxel")
+NUMERICS = 1
+"""Version of the arithmetic, raised when results change: parts of older runs are computed again."""
+
+
+class Correspondence(Probe):
+    """Scores of the view sets of one scene, by protocol, layer and metric.
+
+    Args:
+        sets: view sets by scene id.
+        protocols: what is measured.
+    """
+
+    name = "correspondence"
+
+    def __init__(self, sets: Mapping[str, Sequence[ViewSet]], protocols: Sequence[Protocol]) -> None:
+        self.sets, self.protocols = sets, tuple(protocols)
+
+    def needs(self) -> Needs:
+        return Needs(fields=frozenset({"token_point_world", "cam_from_world", "depth_m"}), unit="set")
+
+    def fingerprint(self, selection: Selection) -> list[Any]:
+        """What the records of one scene are computed from."""
+        digests = [view_set.digest for view_set in self.sets.get(selection.scenes[0], ())]
+        return [NUMERICS, selection.fingerprint, digests, [repr(protocol) for protocol in self.protocols]]
+
+    def evaluate(self, selection: Selection) -> Iterator[Record]:
+        """All records of one scene of one encoder, by layer, set, protocol and metric.
+
+        Raises:
+            SelectionError: the store lacks points, depth or cameras of the scene.
+            ProbeError: the scene has no depth, or none of its cells can be sized.
+        """
+        placed, _ = place_sets(selection, self.sets.get(selection.scenes[0], ()))
+        asked = [
+            (one, protocol, question)
+            for protocol in self.protocols
+            for one, question in self._questions(protocol, selection, placed)
+        ]
+        for layer in selection.layers:
+            names = {name for one, *_ in asked for name in one.names}
+            tokens = read_views(selection, names, _reader(layer))
+            for one, protocol, question in asked:
+                views = padded([tokens[name] for name in one.names])
+                score = voxel_cosine(views, question.ids, plan=question.plan, pairs=True)
+                row = _row(selection, layer, one, protocol, question)
+                for metric, value in protocol.metrics(score, question).items():
+                    yield Record(**row, metric=metric, value=value)
+
+    def _questions(
+        self, protocol: Protocol, selection: Selection, placed: list[PlacedSet]
+    ) -> Iterator[tuple[PlacedSet, Question]]:
+        points = read_views(selection, {name for one in placed for name in one.names}, protocol.read)
+        if not any(bool(view.valid.any()) for view in points.values()):
+            raise ProbeError(
+                "the scene has no points to tell which tokens correspond.",
+                where=selection.scenes[0],
+                why="no view in its sets has depth and a camera",
+                fix="add depth and poses to the scene, or leave it out",
+            )
+        scale_m = next(selection.blocks()).scene_scale_m
+        for one in placed:
+            question = ask(protocol, [points[name] for name in one.names], scale_m)
+            if question is not None:
+                yield one, question
+
+
+def protocols_of(config: CorrespondenceConfig) -> list[Protocol]:
+    """The protocols that were asked for.
+
+    Raises:
+        ConfigError: one is unknown, or a voxel edge is no positive number.
+    """
+    known: dict[str, Protocol] = {
+        "reference": ReferenceProtocol(voxel=VoxelEdge.parse(config.reference_voxel).size),
+        "voxel": VoxelProtocol(edge=VoxelEdge.parse(config.voxel)),
+    }
+    unknown = [name for name in config.protocol if name not in known]
+    if unknown or not config.protocol:
+        raise ConfigError(
+            f"protocol={','.join(config.protocol)} is not known.",
+            where="protocol",
+            why=f"{' and '.join(PROTOCOLS)} are there",
+            fix=did_you_mean(unknown[0] if unknown else "", PROTOCOLS),
+        )
+    return [known[name] for name in dict.fromkeys(config.protocol)]
+
+
+def run(config: CorrespondenceConfig, console: Console) -> int:
+    """The command `strata probe correspondence`; see `correspondence_run`."""
+    from .correspondence_run import CorrespondenceRun
+
+    return CorrespondenceRun(config, console).run()
+
+
+def _reader(layer: str) -> Any:
+    def read(block: Block, rows: list[int]) -> list[torch.Tensor]:
+        return [torch.from_numpy(view).flatten(0, 1) for view in block.tokens(layer, rows)]  # [P, D] each
+
+    return read
+
+
+def _row(
+    selection: Selection, layer: str, one: PlacedSet, protocol: Protocol, question: Question
+) -> dict[str, Any]:
+    """What the records of one set, protocol and layer share."""
+    grid_of = {name: list(block.grid) for block in selection.blocks() for name in block.names}
+    grids = [grid_of[name] for name in one.names]
+    scene = selection.scenes[0]
+    covariates = {
+        "views": list(one.names),
+        "grid": grids[0] if all(grid == grids[0] for grid in grids) else grids,
+        "median_angle_deg": question.median_angle_deg,
+        **({"dropped": list(one.dropped)} if one.dropped else {}),
+        # Pixels of a patch make these questions, so that encoders of other patches have others.
+        **({} if protocol.patch_free else {"pairs": question.digest}),
+    }
+    return {
+        "probe": Correspondence.name,
+        "protocol": protocol.name,
+        "encoder": selection.key.encoder,
+        "key": selection.key.id,
+        "layer": layer,
+        "dataset": scene.partition("/")[0],
+        "scene": scene,
+        "unit": "set",
+        "set": one.digest,
+        "pairs": question.digest if protocol.patch_free else "",
+        "covariates": covariates,
+        "selection": selection.fingerprint,
+    }

@@ -1,0 +1,182 @@
+"""The command `strata probe correspondence`: parts that are missing are computed, then put together."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ProbeError, SelectionError, StrataError
+from ..progress import Progress
+from ..store.feature_store import FeatureStore
+from ..store.key import digest
+from ..store.view_sets import read_sets
+from .base import Record
+from .correspondence import NUMERICS, Correspondence, protocols_of
+from .correspondence_table import print_table
+from .depth_check import depth_record
+from .run_records import Part, describe_run, part_path, read_part, write_part, write_records
+from .set_pictures import paint_sets
+from .set_views import PlacedSet, place_sets
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..configs.schema import CorrespondenceConfig
+    from ..store.schema import ViewSet
+    from ..store.selection import Selection
+
+SCENES = "scenes"
+"""The owner of parts that belong to a scene and to no encoder."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """One part of the run: a scene of an encoder, or a scene alone.
+
+    Attributes:
+        path, fingerprint: of the part.
+        scene, owner: scene id, and `<encoder>@<key>` or `SCENES`.
+        sets: how many view sets it looks at.
+        skipped: how many it cannot look at, by reason.
+        compute: gives its records.
+    """
+
+    path: Path
+    fingerprint: str
+    scene: str
+    owner: str
+    sets: int
+    skipped: Counter[str]
+    compute: Callable[[], list[Record]]
+
+
+class CorrespondenceRun:
+    """One run of the command.
+
+    Raises:
+        StrataError: there is no store, no encoder, no set or no scene that fits the config.
+    """
+
+    def __init__(self, config: CorrespondenceConfig, console: Console) -> None:
+        self.config, self.console, self.out = config, console, Path(config.out)
+        self.store = FeatureStore.open(config.store)
+        self.sets: dict[str, list[ViewSet]] = defaultdict(list)
+        for view_set in read_sets(config.sets) if config.sets else self.store.view_sets():
+            self.sets[view_set.scene].append(view_set)
+        self.probe = Correspondence(self.sets, protocols_of(config))
+        self.skipped: Counter[str] = Counter()
+
+    def run(self) -> int:
+        """Compute what is missing, write records and pictures, print the table. The exit code."""
+        selections = self._selections()
+        describe_run(self.out, self.config, self.sets, selections)
+        jobs = self._jobs(selections)
+        parts = {job.path: part for job in jobs if (part := read_part(job.path, job.fingerprint))}
+        if parts:
+            self._say(f"{len(parts):,} of {len(jobs):,} parts were there already")
+        parts |= self._compute([job for job in jobs if job.path not in parts])
+        records = [record for job in jobs if job.path in parts for record in parts[job.path].records]
+        for part in parts.values():
+            self.skipped.update(part.skipped)
+        self._say_skipped()
+        if not any(record.encoder for record in records):
+            raise self._nothing_scored()
+        write_records(self.out, records)
+        paint_sets(self.out, selections, self.sets, self.config.pictures, self._say)
+        print_table(records, self.console, seed=self.config.seed, resamples=self.config.resamples)
+        self._say(f"{len(records):,} records in {self.out / 'records.jsonl'}")
+        return 0
+
+    def _selections(self) -> list[Selection]:
+        """One for each encoder that was asked for; those that do not fit are said, unless all of them."""
+        asked = [name.strip() for name in self.config.encoder.split(",")]
+        stored = self.store.keys() if asked == ["all"] else [self.store.stored_key(name) for name in asked]
+        found, problems = [], []
+        where = {"layers": self.config.layers, "scene": self.config.scene, "split": self.config.split}
+        for name in dict.fromkeys(key.name for key in stored):
+            try:
+                found.append(self.store.select(name, **where))
+            except StrataError as error:
+                problems.append(error)
+                self._say(f"{name} is left out: {error.what}")
+        if not found:
+            raise problems[0] if problems else _empty_store(self.store.root)
+        return found
+
+    def _jobs(self, selections: list[Selection]) -> list[Job]:
+        """All parts of the run in their fixed order: encoders, scenes of each, then scenes alone."""
+        scored, alone = [], {}
+        for selection in selections:
+            for scene in selection.scenes:
+                part = selection.scene(scene)
+                placed, skipped = place_sets(part, self.sets.get(scene, ()))
+                if placed:
+                    scored.append(self._score_job(part, placed, skipped))
+                    alone.setdefault(scene, self._scene_job(part, placed))
+                else:
+                    self.skipped.update(skipped or {f"{scene} has no view sets": 1})
+        return [*scored, *(alone[scene] for scene in sorted(alone))]
+
+    def _score_job(self, part: Selection, placed: list[PlacedSet], skipped: Counter[str]) -> Job:
+        owner, scene = part.stored_key.name, part.scenes[0]
+        return Job(
+            path=part_path(self.out, owner, scene),
+            fingerprint=digest(self.probe.fingerprint(part)),
+            scene=scene,
+            owner=owner,
+            sets=len(placed),
+            skipped=skipped,
+            compute=lambda: list(self.probe.evaluate(part)),
+        )
+
+    def _scene_job(self, part: Selection, placed: list[PlacedSet]) -> Job:
+        scene = part.scenes[0]
+        geometry = [[b.bundle.id, b.scene_row.geometry] for b in part.blocks()]
+        pixels = [part.key.preprocess.to_dict(), part.stored_key.patch_size]
+        sets = [one.view_set.to_dict() for one in placed]
+        return Job(
+            path=part_path(self.out, SCENES, scene),
+            fingerprint=digest([NUMERICS, geometry, pixels, sets]),
+            scene=scene,
+            owner=SCENES,
+            sets=0,
+            skipped=Counter(),
+            compute=lambda: [depth_record(part, placed)],
+        )
+
+    def _compute(self, jobs: list[Job]) -> dict[Path, Part]:
+        made = {}
+        with Progress(self.console, "correspondence", sum(job.sets for job in jobs), unit="sets") as progress:
+            for job in jobs:
+                try:
+                    records = tuple(job.compute())
+                except (SelectionError, ProbeError) as error:
+                    self.skipped[f"{job.scene} of {job.owner}: {error.what}"] += 1
+                else:
+                    part = Part(fingerprint=job.fingerprint, records=records, skipped=job.skipped)
+                    write_part(job.path, part)
+                    made[job.path] = part
+                progress.advance(job.sets)
+        return made
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _say_skipped(self) -> None:
+        for reason, count in sorted(self.skipped.items()):
+            self._say(f"skipped {count:,}: {reason}")
+
+    def _nothing_scored(self) -> ProbeError:
+        return ProbeError(
+            "no view set could be scored.",
+            where=self.store.root,
+            why="\n".join(sorted(self.skipped)) or "the selection and the sets share no scene",
+            fix="make sets of these scenes (`strata sets make`); they need depth and poses",
+        )
+
+
+def _empty_store(root: Path) -> SelectionError:
+    return SelectionError("the store has no features.", where=root, fix="extract some: `strata extract run`")

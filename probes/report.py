@@ -1,0 +1,150 @@
+"""`strata report`: what probes wrote, as one page and as tables."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..configs.schema import ReportConfig
+from ..errors import first_few
+from ..store.atomic import write_atomic, write_json
+from .report_charts import Style, line_chart, styles
+from .report_checks import check_pairs, check_sets
+from .report_load import Run, read_runs
+from .report_numbers import Numbers, depth_order
+from .report_tables import Section, other_rows, sections
+from .report_text import csv_text, json_document, latex, markdown, selections
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def report(dirs: list[str], config: ReportConfig, console: Console) -> int:
+    """Write report.html, .md, .tex, .csv and .json about these run folders into `config.out`.
+
+    Equal records give equal files; the page holds no date but those of the runs.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        ProbeError: a folder is no run, a line is malformed, runs are not comparable, or nothing is
+            left to show.
+    """
+    runs = read_runs(dirs)
+    if not config.allow_mixed_sets:
+        check_pairs(runs)
+        check_sets(runs)
+    numbers = Numbers(runs)
+    found = sections(numbers, runs)
+    out = Path(config.out)
+    texts = {
+        "report.html": page(numbers, found, runs, mixed_sets=config.allow_mixed_sets),
+        "report.md": markdown(found, runs),
+        "report.tex": latex(found),
+        "report.csv": csv_text(numbers),
+    }
+    for name, text in texts.items():
+        write_atomic(out / name, text.encode())
+    write_json(out / "report.json", json_document(numbers, found, runs))
+    for line in _summary(found, out):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def page(numbers: Numbers, found: Sequence[Section], runs: Sequence[Run], *, mixed_sets: bool = False) -> str:
+    """The self-contained HTML page: no script, no link that leaves it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    looks = styles({row.encoder: row.role for section in found for row in section.headline})
+    environment = Environment(
+        loader=PackageLoader(__package__ or "strata.probes", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["score"] = lambda value: f"{value:.3f}".replace("-", "−")
+    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    return environment.get_template("report.html").render(
+        sections=found,
+        layer_charts=[Markup(_layer_chart(section, looks)) for section in found],
+        angle_charts=[Markup(_angle_chart(section, looks)) if section.angles else "" for section in found],
+        axes=[_axis(section) for section in found],
+        looks=looks,
+        others=other_rows(numbers),
+        runs=[{"run": run, "selections": first_few(selections(run), most=8)} for run in runs],
+        keys=numbers.keys,
+        counts=_counts(numbers, runs),
+        pictures=[picture for run in runs for picture in run.pictures],
+        mixed_sets=mixed_sets,
+        command=_command(runs, mixed_sets),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """The common scale of the interval marks in one table: from value to percent of the width."""
+
+    low: float
+    high: float
+
+    def percent(self, value: float) -> str:
+        return f"{100 * (value - self.low) / (self.high - self.low):.2f}"
+
+
+def _axis(section: Section) -> Axis:
+    gaps = [row.gap for row in section.headline]
+    low, high = min(0.0, *(gap.low for gap in gaps)), max(0.0, *(gap.high for gap in gaps))
+    pad = 0.03 * (high - low) or 1.0
+    return Axis(low=low - pad, high=high + pad)
+
+
+def _layer_chart(section: Section, looks: dict[str, Style]) -> str:
+    curves = {e: {row.layer: row.gap for row in rows} for e, rows in section.layers.items()}
+    layers = sorted({layer for curve in curves.values() for layer in curve}, key=depth_order)
+    return line_chart(curves, layers, looks, x_label="layer", y_label="gap = corr − noncorr")
+
+
+def _angle_chart(section: Section, looks: dict[str, Style]) -> str:
+    names = {name for bins in section.angles.values() for name in bins}
+    order = sorted(names, key=lambda name: int(name.partition("-")[0]))
+    shown = {name: f"{name.replace('-', '–')}°" for name in order}
+    curves = {e: {shown[name]: i for name, i in bins.items()} for e, bins in section.angles.items()}
+    axis = {"x_label": "angle between the viewing rays", "y_label": "corr at the best layer"}
+    return line_chart(curves, list(shown.values()), looks, **axis)
+
+
+def _counts(numbers: Numbers, runs: Sequence[Run]) -> dict[str, Any]:
+    records = [record for run in runs for record in run.records]
+    return {
+        "encoders": len(numbers.keys),
+        "scenes": len({record.scene for record in records}),
+        "sets": len({(record.scene, record.set) for record in records if record.set}),
+        "datasets": sorted({record.dataset for record in records if record.dataset}),
+        "records": len(records),
+        "left_out": numbers.missing.total(),
+    }
+
+
+def _command(runs: Sequence[Run], mixed_sets: bool) -> str:
+    words = ["strata", "report", *(run.folder for run in runs)]
+    return shlex.join([*words, *["allow_mixed_sets=true"] * mixed_sets])
+
+
+def _summary(found: Sequence[Section], out: Path) -> list[str]:
+    lines = []
+    for section in found:
+        if row := section.leader:
+            lines.append(
+                f"{section.protocol:<10} best real encoder {row.encoder} at {row.layer}: "
+                f"gap {row.gap.mean:.3f} [{row.gap.low:.3f}, {row.gap.high:.3f}]"
+            )
+    return [*lines, f"report     {out / 'report.html'}"]

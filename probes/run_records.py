@@ -1,0 +1,114 @@
+"""The folder of a run: finished parts, each with the fingerprint of what it was computed from.
+
+    records.jsonl           all records of the run, written last
+    config.json             command, config, provenance
+    sets.json               the view sets that were asked for
+    parts/<key>/<scene>.jsonl    a header line, then the records of one scene of one encoder
+
+A part is written whole, and used again while its fingerprint is the same; so an interrupted run goes on
+where it stopped, and a later run computes only what is new.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ..configs.load import command_line, resolved
+from ..store.atomic import write_atomic, write_json
+from ..store.view_sets import write_sets
+from .base import Record
+
+if TYPE_CHECKING:
+    from ..configs.schema import CorrespondenceConfig
+    from ..store.schema import ViewSet
+    from ..store.selection import Selection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Records of one scene of one encoder, or of a scene alone.
+
+    Attributes:
+        fingerprint: digest of everything they were computed from.
+        records: in order.
+        skipped: how many sets were left out, by reason.
+    """
+
+    fingerprint: str
+    records: tuple[Record, ...]
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def describe_run(
+    out: Path,
+    config: CorrespondenceConfig,
+    sets: Mapping[str, Sequence[ViewSet]],
+    selections: Sequence[Selection],
+) -> None:
+    """Write `config.json` and `sets.json`: what was asked, of which features, with which software.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    provenance = {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "numpy")},
+        "platform": platform.platform(),
+        "selections": {selection.stored_key.name: selection.fingerprint for selection in selections},
+    }
+    command = command_line("strata probe correspondence", config)
+    document = {"command": command, "config": resolved(config), "provenance": provenance}
+    write_json(out / "config.json", document)
+    every_set = [view_set for scene in sorted(sets) for view_set in sets[scene]]
+    write_sets(out / "sets.json", every_set, sampler={"taken_from": config.sets or config.store})
+
+
+def part_path(out: Path, owner: str, scene: str) -> Path:
+    """`out/parts/dinov2_base@8f31c2abcdef/eth3d%2Fcourtyard.jsonl`."""
+    return out / "parts" / quote(owner, safe="@") / f"{quote(scene, safe='')}.jsonl"
+
+
+def read_part(path: Path, fingerprint: str) -> Part | None:
+    """The part, if it is there and was computed from the same."""
+    if not path.is_file():
+        return None
+    try:
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        described = json.loads(header)
+        if described["fingerprint"] != fingerprint:
+            return None
+        records = tuple(map(Record.from_json, lines))
+        return Part(fingerprint=fingerprint, records=records, skipped=Counter(described["skipped"]))
+    except (ValueError, TypeError, KeyError):
+        return None  # damaged: computed again, like one that is not there
+
+
+def write_part(path: Path, part: Part) -> None:
+    """Write the part, so that it is whole or not there.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    header = json.dumps({"fingerprint": part.fingerprint, "skipped": part.skipped}, ensure_ascii=False)
+    write_atomic(path, _text([header, *(record.to_json() for record in part.records)]))
+
+
+def write_records(out: Path, records: Iterable[Record]) -> None:
+    """Write `out/records.jsonl`.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    write_atomic(out / "records.jsonl", _text(record.to_json() for record in records))
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()

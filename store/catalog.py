@@ -1,0 +1,110 @@
+"""The catalog: which views of which scenes lie in which bundle, and which of them are current.
+
+One small document per bundle, and beside it one with the bundle's views, read only for the scenes
+that are asked for. A scene that was packed again has rows of a higher generation; only the highest
+is current, the others are stale.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from .atomic import read_json, write_json
+from .schema import Bundle, SceneRow, ViewRow
+
+
+class Catalog:
+    """All bundles of a store, read once.
+
+    Args:
+        folder: the store's `catalog/`.
+        bundles: the records; `read` reads them from the folder.
+    """
+
+    def __init__(self, folder: Path, bundles: Iterable[Bundle] = ()) -> None:
+        self.folder = folder
+        self.bundles: dict[str, Bundle] = {bundle.id: bundle for bundle in bundles}
+        self._views: dict[str, tuple[ViewRow, ...]] = {}
+
+    @classmethod
+    def read(cls, folder: Path) -> Catalog:
+        """Every record of the folder, in order of bundle id.
+
+        Raises:
+            StoreError: a record is damaged.
+        """
+        paths = sorted(path for path in folder.glob("*.json") if not path.name.endswith(".views.json"))
+        return cls(folder, [_parsed(path, read_json(path)) for path in paths])
+
+    @cached_property
+    def rows(self) -> dict[str, list[tuple[Bundle, SceneRow]]]:
+        """All rows of a scene id, of every generation, in order of bundle id."""
+        rows: dict[str, list[tuple[Bundle, SceneRow]]] = defaultdict(list)
+        for bundle in self.bundles.values():
+            for row in bundle.scenes:
+                rows[row.id].append((bundle, row))
+        return rows
+
+    def generation(self, scene_id: str) -> int:
+        """The current generation of a scene, 0 when it was never planned."""
+        return max((row.generation for _, row in self.rows.get(scene_id, ())), default=0)
+
+    def current(self, scene_id: str) -> list[tuple[Bundle, SceneRow]]:
+        """The current rows of a scene, one per bundle that holds it."""
+        newest = self.generation(scene_id)
+        return [(bundle, row) for bundle, row in self.rows.get(scene_id, ()) if row.generation == newest]
+
+    def stale(self) -> list[str]:
+        """Ids of scenes that have rows of an older generation, too."""
+        return sorted(sid for sid, rows in self.rows.items() if len({row.generation for _, row in rows}) > 1)
+
+    def views(self, bundle: Bundle) -> tuple[ViewRow, ...]:
+        """The views of a bundle, one per row.
+
+        Raises:
+            StoreError: the document is missing or does not fit the bundle.
+        """
+        if bundle.id not in self._views:
+            path = self.folder / f"{bundle.id}.views.json"
+            views = _checked(path, lambda: tuple(map(ViewRow.from_dict, read_json(path)["views"])))
+            if len(views) != len(bundle):
+                raise _damaged(path, f"{len(views)} views for {len(bundle)} rows")
+            self._views[bundle.id] = views
+        return self._views[bundle.id]
+
+    def remember(self, views: Mapping[str, tuple[ViewRow, ...]]) -> None:
+        """Take views of bundles that are not on disk yet."""
+        self._views.update(views)
+
+    def write(self, bundle: Bundle, views: Sequence[ViewRow]) -> None:
+        """Put a record on disk, the views first: a record never names views that are not there."""
+        write_json(self.folder / f"{bundle.id}.views.json", {"views": [view.to_dict() for view in views]})
+        write_json(self.folder / f"{bundle.id}.json", bundle.to_dict())
+        self.bundles[bundle.id] = bundle
+        self._views[bundle.id] = tuple(views)
+        self.__dict__.pop("rows", None)
+
+
+def _parsed(path: Path, document: Any) -> Bundle:
+    return _checked(path, lambda: Bundle.from_dict(path.stem, document))
+
+
+def _checked(path: Path, parse: Any) -> Any:
+    try:
+        return parse()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(
+        "a record of the catalog is damaged.",
+        where=path,
+        why=why,
+        fix="restore the file from a copy of the store, or run the extraction again to write it anew",
+    )

@@ -1,0 +1,283 @@
+"""A store on disk: opening it, what keys it has, and the way to a selection."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SelectionError, StoreError, StoreMismatchError, did_you_mean, first_few
+from .arrays import group_document
+from .atomic import read_json
+from .catalog import Catalog
+from .key import FeatureKey, Preprocess, canonical_json, identity
+from .layers import layer_order, split_stored
+from .layout import bundle_identity
+from .schema import VERSION, Split, ViewSet
+from .view_sets import read_sets
+from .writer import write_if_changed
+
+if TYPE_CHECKING:
+    from .selection import Selection
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredKey:
+    """A feature key that has something in the store.
+
+    Attributes:
+        key: the key itself.
+        folder: its folder under `features/`.
+        patch_size: pixels per token side of its encoder.
+        depth: number of its blocks.
+        bundles: by bundle id (and geometry, for oracles), the committed layers with their storage.
+    """
+
+    key: FeatureKey
+    folder: str
+    patch_size: int
+    depth: int
+    bundles: dict[tuple[str, str | None], dict[str, tuple[str, ...]]]
+
+    @property
+    def name(self) -> str:
+        """`dinov2_base@8f31c2abcdef`."""
+        return f"{self.key.encoder}@{self.key.id}"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer that is committed somewhere, shallow to deep."""
+        return tuple(sorted({name for layers in self.bundles.values() for name in layers}, key=layer_order))
+
+
+class FeatureStore:
+    """A store of features, views and points.
+
+    >>> store = FeatureStore.open("feats.zarr")
+    >>> features = store.select(encoder="dinov2_base", layers=["block5"], scene="eth3d/*").load()
+
+    Args:
+        root: the store's folder; use `open` or `create`.
+        check: verify checksums `always`, at the `first` touch of a chunk, or `never`.
+    """
+
+    def __init__(self, root: Path, check: str = "first") -> None:
+        self.root, self.check = root, check
+
+    @classmethod
+    def open(cls, path: str | Path, check: str = "first") -> FeatureStore:
+        """An existing store.
+
+        Raises:
+            StoreError: there is none, or it is of another version.
+        """
+        root = Path(path)
+        if not (root / "zarr.json").is_file():
+            raise StoreError(
+                "this is not a store.",
+                where=root,
+                why="a store is a folder with a zarr.json" if root.exists() else "there is no such folder",
+                fix="give the path that `strata extract run store=` wrote to",
+            )
+        _check_version(root)
+        return cls(root, check)
+
+    @classmethod
+    def create(cls, path: str | Path) -> FeatureStore:
+        """The store at `path`, made when it is not there.
+
+        Raises:
+            StoreError: the folder holds something else, or a store of another version.
+        """
+        root = Path(path)
+        if (root / "zarr.json").exists():
+            return cls.open(root)
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise StoreError(
+                "the path is taken by something that is no store.",
+                where=root,
+                fix="give store= a new path, such as feats.zarr",
+            )
+        write_if_changed(root / "zarr.json", group_document({"format": "strata", "version": VERSION}))
+        return cls(root)
+
+    def __repr__(self) -> str:
+        names = first_few(key.name for key in self.keys())
+        return f"FeatureStore({str(self.root)!r}, {len(self.catalog.rows):,} scenes, keys: {names})"
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The catalog as it was when first asked for; open the store again to see later changes."""
+        return Catalog.read(self.root / "catalog")
+
+    def keys(self) -> list[StoredKey]:
+        """All keys with at least one committed layer, in order of name and id.
+
+        Raises:
+            StoreError: a key's document is damaged.
+        """
+        found = [self._stored_key(path.parent) for path in self.root.glob("features/*/zarr.json")]
+        return sorted((key for key in found if key.bundles), key=lambda key: key.name)
+
+    def declare_key(self, key: FeatureKey, patch_size: int, depth: int) -> None:
+        """Put the key's document in the store, and the documents of the folders above it."""
+        for top in ("features", "pixels", "points"):
+            write_if_changed(self.root / top / "zarr.json", group_document({}))
+        attributes = {
+            "feature_key": canonical_json(key.to_dict()),
+            "patch_size": patch_size,
+            "depth": depth,
+        }
+        write_if_changed(self.root / "features" / key.folder / "zarr.json", group_document(attributes))
+
+    def declare_preprocess(self, preprocess: Preprocess, patch_size: int) -> None:
+        """Put the documents of a preprocessing's folders in the store."""
+        attributes = {"preprocess": canonical_json(preprocess.to_dict())}
+        folder = preprocess.folder
+        write_if_changed(self.root / "points" / folder / "zarr.json", group_document(attributes))
+        write_if_changed(
+            self.root / "pixels" / f"{folder}-p{patch_size}" / "zarr.json",
+            group_document({**attributes, "patch_size": patch_size}),
+        )
+
+    def select(self, encoder: str, **options: Any) -> Selection:
+        """A lazy selection of one key's features; see `selection.select`."""
+        from .selection import select
+
+        return select(self, encoder, **options)
+
+    def stored_key(self, encoder: str, **fields: Any) -> StoredKey:
+        """The one key of that encoder.
+
+        Args:
+            encoder: a name, or `name@` and the first digits of the key.
+            fields: fields of the key that narrow it, such as `grid="aspect:24"`.
+
+        Raises:
+            SelectionError: no key has that name, or several do.
+            StoreMismatchError: keys have that name, but none has those fields.
+        """
+        name, _, prefix = encoder.partition("@")
+        everything = self.keys()
+        # A timm model without its tag (`vit_small_patch14_dinov2` for `....lvd142m`) is understood.
+        exact = [k for k in everything if k.key.encoder == name]
+        loose = exact or [k for k in everything if k.key.encoder.partition(".")[0] == name]
+        named = [k for k in loose if k.key.id.startswith(prefix)]
+        if not named:
+            raise SelectionError(
+                f"the store has no features of {encoder!r}.",
+                where=self.root,
+                why=f"it has {first_few(k.name for k in everything) or 'none'}",
+                fix=did_you_mean(name, [k.key.encoder for k in everything]),
+            )
+        fitting = [k for k in named if not _differing(k.key, fields)]
+        if not fitting:
+            raise StoreMismatchError(
+                "these features were made with other settings.",
+                where=f"{self.root}, {first_few(k.name for k in named)}",
+                why="; ".join(_differing(named[0].key, fields)),
+                fix="extract with these settings, or select what is stored",
+            )
+        if len(fitting) > 1:
+            raise SelectionError(
+                f"{encoder!r} is stored under {len(fitting)} keys.",
+                where=self.root,
+                why="\n".join(_told_apart(fitting)),
+                fix=f"name one, as in encoder={fitting[0].name}",
+            )
+        return fitting[0]
+
+    def view_sets(self, name: str | None = None) -> list[ViewSet]:
+        """The sets kept in the store under a name, or all of the only name there is.
+
+        Raises:
+            SelectionError: there are none, or several names.
+        """
+        names = sorted(path.stem for path in self.root.glob("sets/*.json"))
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name not in names:
+            raise SelectionError(
+                f"the store has no view sets {name!r}." if name else "the store has no or several view sets.",
+                where=self.root / "sets",
+                why=f"it has {first_few(names) or 'none'}",
+                fix="give sets=FILE, as `strata sets make` writes it",
+            )
+        return read_sets(self.root / "sets" / f"{name}.json")
+
+    def splits(self) -> dict[str, Split]:
+        """The splits kept in the store, by name."""
+        found = [Split.from_dict(read_json(path)) for path in sorted(self.root.glob("splits/*.json"))]
+        return {split.name: split for split in found}
+
+    def _stored_key(self, folder: Path) -> StoredKey:
+        attributes = read_json(folder / "zarr.json")["attributes"]
+        try:
+            key = FeatureKey.from_dict(json.loads(attributes["feature_key"]))
+            patch, depth = int(attributes["patch_size"]), int(attributes["depth"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged_key(folder, str(error)) from None
+        if key.id != identity(folder.name):
+            raise _damaged_key(folder, f"its fields hash to {key.id}")
+        bundles = {
+            bundle_identity(path.name): _layers(path) for path in sorted(folder.iterdir()) if path.is_dir()
+        }
+        return StoredKey(
+            key=key,
+            folder=folder.name,
+            patch_size=patch,
+            depth=depth,
+            bundles={ident: layers for ident, layers in bundles.items() if ident[0] and layers},
+        )
+
+
+def _layers(bundle: Path) -> dict[str, tuple[str, ...]]:
+    layers: dict[str, tuple[str, ...]] = {}
+    for document in sorted(bundle.glob("*/tokens/zarr.json")):
+        group = document.parent.parent
+        if (group / "zarr.json").exists():
+            layer, storage = split_stored(group.name)
+            layers[layer] = (*layers.get(layer, ()), storage)
+    return layers
+
+
+def _differing(key: FeatureKey, fields: dict[str, Any]) -> list[str]:
+    have = {**key.to_dict(), **key.to_dict()["preprocess"]}
+    asked = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items() if v is not None}
+    return [f"{n}: stored {have.get(n)}, asked {v}" for n, v in asked.items() if have.get(n) != v]
+
+
+def _told_apart(keys: list[StoredKey]) -> list[str]:
+    first = keys[0]
+    rest = [f"{k.name} differs in {', '.join(k.key.differences(first.key))}" for k in keys[1:]]
+    return [first.name, *rest]
+
+
+def _check_version(root: Path) -> None:
+    document = read_json(root / "zarr.json")
+    attributes = document.get("attributes", {}) if isinstance(document, dict) else {}
+    if attributes.get("format") != "strata":
+        raise StoreError(
+            "this Zarr group is not a store of Strata.",
+            where=root,
+            why=f"its format attribute is {attributes.get('format')!r}",
+            fix="give the path that `strata extract run store=` wrote to",
+        )
+    if attributes.get("version") != VERSION:
+        raise StoreError(
+            f"the store is of version {attributes.get('version')}, this program reads version {VERSION}.",
+            where=root,
+            why="the format changed between them",
+            fix="use the program that wrote it, or extract into a new store",
+        )
+
+
+def _damaged_key(folder: Path, why: str) -> StoreError:
+    return StoreError(
+        "a feature key's document is damaged.",
+        where=folder / "zarr.json",
+        why=why,
+        fix="restore the file, or extract into a new store",
+    )

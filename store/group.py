@@ -1,0 +1,65 @@
+"""Reading a committed group: its document, its arrays by name, rows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import StoreError
+from .arrays import ArraySpec
+from .atomic import read_json
+from .shard_io import ArrayReader
+
+
+class StoredGroup:
+    """A group that readers may see.
+
+    Args:
+        folder: the group's folder.
+        check: verify checksums `always`, at the `first` touch, or `never`.
+    """
+
+    def __init__(self, folder: Path, check: str = "first") -> None:
+        self.folder, self.check = folder, check
+        self._arrays: dict[str, ArrayReader] = {}
+
+    @property
+    def committed(self) -> bool:
+        return (self.folder / "zarr.json").exists()
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        return dict(read_json(self.folder / "zarr.json").get("attributes", {}))
+
+    def has(self, name: str) -> bool:
+        return self.committed and (self.folder / name / "zarr.json").exists()
+
+    def array_attributes(self, name: str) -> dict[str, Any]:
+        return dict(read_json(self.folder / name / "zarr.json").get("attributes", {}))
+
+    def array(self, name: str) -> ArrayReader:
+        """The reader of one array.
+
+        Raises:
+            StoreError: the group is not committed or has no such array.
+        """
+        if name not in self._arrays:
+            if not self.committed:
+                raise StoreError(
+                    "this part of the store is not there.",
+                    where=self.folder,
+                    why="it was never extracted, or its extraction was interrupted",
+                    fix="run `strata extract run` with the same words again",
+                )
+            path = self.folder / name / "zarr.json"
+            spec = ArraySpec.from_document(read_json(path), path)
+            self._arrays[name] = ArrayReader(path.parent, spec, self.check)
+        return self._arrays[name]
+
+    def read(self, name: str, rows: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
+        """[len(rows), ...] of one array in its stored dtype."""
+        return self.array(name).read(rows, out)

@@ -1,0 +1,171 @@
+"""Bytes of a shard: inner chunks one after the other, the index last.
+
+The index is, for each inner chunk in C order, its offset and its size as little-endian u64 (both
+2^64 - 1 = no chunk), then the crc32c of those. Chunks of 64 KiB and more start at multiples of 4096,
+so that they can be mapped; readers go through the index and never assume an order.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+import numpy as np
+
+from ..errors import StoreError
+from .arrays import DTYPES, ArraySpec, check_crc, decode_chunk
+
+EMPTY = 2**64 - 1
+ALIGN = 4096
+ALIGN_FROM = 64 * 1024
+_OPEN_SHARDS = 64
+
+
+def shard_parts(chunks: Sequence[bytes | None]) -> Iterator[bytes]:
+    """The bytes of a shard with these inner chunks, part by part."""
+    offset, entries = 0, []
+    for chunk in chunks:
+        if chunk is None:
+            entries.append((EMPTY, EMPTY))
+            continue
+        gap = -offset % ALIGN if len(chunk) >= ALIGN_FROM else 0
+        if gap:
+            yield bytes(gap)
+        entries.append((offset + gap, len(chunk)))
+        yield chunk
+        offset += gap + len(chunk)
+    index = np.array(entries, "<u8").tobytes()
+    yield index
+    yield struct.pack("<I", google_crc32c.value(index))
+
+
+def read_index(path: Path, chunks: int) -> np.ndarray:
+    """[chunks, 2] u64 offsets and sizes of a shard that should hold this many inner chunks.
+
+    Raises:
+        StoreError: the file is missing, cut, or not such a shard.
+    """
+    length = 16 * chunks + 4
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - length))
+            tail = file.read(length)
+    except OSError as error:
+        raise StoreError(f"a shard cannot be read: {error.strerror}.", where=path) from None
+    index = np.frombuffer(check_crc(tail, path), "<u8").reshape(-1, 2)
+    there = index[index[:, 0] != EMPTY]
+    # Overflow-safe: a forged offset near 2^64 must not wrap around to a small sum.
+    fits = (there[:, 1] <= size) & (there[:, 0] <= size - np.minimum(there[:, 1], size))
+    if len(index) != chunks or not fits.all():
+        raise StoreError(
+            f"a shard's index does not fit its {size:,} bytes.",
+            where=path,
+            why=f"{chunks} inner chunks were expected",
+            fix="restore the file, or remove it and extract again",
+        )
+    return index
+
+
+def present_chunks(path: Path, chunks: int) -> np.ndarray | None:
+    """[chunks] bool of the inner chunks that are there; None when this is no whole shard of that shape."""
+    try:
+        return read_index(path, chunks)[:, 0] != EMPTY
+    except StoreError:
+        return None
+
+
+class ArrayReader:
+    """Reads rows of one stored array through its shards' indices into caller-owned buffers.
+
+    Args:
+        folder: the array's folder.
+        spec: what its `zarr.json` says.
+        check: verify checksums `always`, at the `first` touch of a chunk, or `never`.
+
+    It may be used from several threads.
+    """
+
+    def __init__(self, folder: Path, spec: ArraySpec, check: str = "first") -> None:
+        self.folder, self.spec, self.check = folder, spec, check
+        # File objects, not numbers: one that is dropped here stays open for a thread still reading it.
+        self._shards: OrderedDict[int, tuple[BinaryIO, np.ndarray]] = OrderedDict()
+        self._verified: set[int] = set()
+        self._lock = threading.Lock()
+
+    def read(self, rows: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
+        """[len(rows), ...] in the stored dtype; rows without a chunk hold the fill value.
+
+        Raises:
+            StoreError: a shard is missing or damaged.
+        """
+        if out is None:
+            out = np.empty((len(rows), *self.spec.shape[1:]), DTYPES[self.spec.dtype])
+        if self.spec.sharded:
+            for i, row in enumerate(rows):
+                self._read_sharded(row, out[i])
+        else:
+            self._read_plain(np.asarray(rows, int), out)
+        return out
+
+    def present(self, row: int) -> bool:
+        """Whether a row was written; a view that failed has no chunk."""
+        unit, i = divmod(row, self.spec.unit)
+        if not self.spec.sharded:
+            return (self.folder / self.spec.file(unit)).exists()
+        with self._lock:
+            return int(self._open(unit)[1][i, 0]) != EMPTY
+
+    def _read_sharded(self, row: int, out: np.ndarray) -> None:
+        unit, i = divmod(row, self.spec.unit)
+        with self._lock:
+            file, index = self._open(unit)
+        offset, size = map(int, index[i])
+        where = f"{self.folder / self.spec.file(unit)}, row {row}"
+        if offset == EMPTY:
+            out[...] = self.spec.fill_array(1)[0]
+        elif self.spec.blosc:
+            decode_chunk(self.spec, os.pread(file.fileno(), size, offset), out, where)
+        else:
+            self._read_raw(row, file, offset, size, out, where)
+
+    def _read_raw(
+        self, row: int, file: BinaryIO, offset: int, size: int, out: np.ndarray, where: str
+    ) -> None:
+        if size != out.nbytes + 4 or not out.flags.c_contiguous:
+            raise StoreError(f"a chunk holds {size:,} bytes instead of {out.nbytes + 4:,}.", where=where)
+        crc = bytearray(4)
+        body = memoryview(out).cast("B")
+        os.preadv(file.fileno(), [body, crc], offset)
+        if self.check == "never" or (self.check == "first" and row in self._verified):
+            return
+        if struct.unpack("<I", crc)[0] != google_crc32c.value(bytes(body)):
+            check_crc(bytes(body) + bytes(crc), where)
+        self._verified.add(row)
+
+    def _read_plain(self, rows: np.ndarray, out: np.ndarray) -> None:
+        for unit in np.unique(rows // self.spec.unit):
+            path, here = self.folder / self.spec.file(int(unit)), rows // self.spec.unit == unit
+            if path.exists():
+                chunk = np.empty((self.spec.unit, *self.spec.shape[1:]), out.dtype)
+                decode_chunk(self.spec, path.read_bytes(), chunk, path)
+                out[here] = chunk[rows[here] % self.spec.unit]
+            else:
+                out[here] = self.spec.fill_array(1)
+
+    def _open(self, unit: int) -> tuple[BinaryIO, np.ndarray]:
+        if unit in self._shards:
+            self._shards.move_to_end(unit)
+            return self._shards[unit]
+        path = self.folder / self.spec.file(unit)
+        index = read_index(path, self.spec.unit)
+        self._shards[unit] = path.open("rb", buffering=0), index
+        if len(self._shards) > _OPEN_SHARDS:
+            self._shards.popitem(last=False)
+        return self._shards[unit]

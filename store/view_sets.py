@@ -1,0 +1,92 @@
+"""`sets.json`: view sets with the options that made them, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import SetsError, StrataError
+from .atomic import write_atomic
+from .key import canonical_json
+from .schema import ViewSet
+
+FORMAT, VERSION = "strata-sets", 1
+
+
+def write_sets(
+    path: str | Path,
+    sets: Sequence[ViewSet],
+    *,
+    sampler: Mapping[str, Any],
+    skipped: Sequence[tuple[str, str]] = (),
+    dropped_equal: int = 0,
+) -> None:
+    """Writes view sets; equal arguments give equal bytes, and a reader never sees half a file.
+
+    Args:
+        path: the file; its folder is made if it is missing.
+        sets: in the order they are to be read back.
+        sampler: the options that made the sets.
+        skipped: (scene id, reason) of scenes without sets.
+        dropped_equal: how many sets were dropped because they had been drawn before.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "sampler": dict(sampler),
+        "sets": [view_set.to_dict() for view_set in sets],
+        "skipped": [{"scene": scene, "reason": reason} for scene, reason in skipped],
+        "dropped_equal": dropped_equal,
+    }
+    write_atomic(Path(path), _text(document).encode())
+
+
+def read_sets(path: str | Path) -> list[ViewSet]:
+    """The sets of a file, in its order.
+
+    Raises:
+        SetsError: the file is missing, is not a sets file, or a set in it is malformed.
+    """
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise SetsError(
+            f"the sets cannot be read: {error.strerror}.",
+            where=path,
+            fix="make them with `strata sets make scenes=... out=...`",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _malformed(path, f"it is not JSON: {error}") from None
+    kind = (document.get("format"), document.get("version")) if isinstance(document, dict) else (None, None)
+    if kind != (FORMAT, VERSION) or not isinstance(document.get("sets"), list):
+        raise _malformed(path, f"format {kind[0]}, version {kind[1]}; {FORMAT}, version {VERSION} is read")
+    return [_view_set(path, number, value) for number, value in enumerate(document["sets"])]
+
+
+def _view_set(path: str | Path, number: int, value: Any) -> ViewSet:
+    try:
+        return ViewSet.from_dict(value)
+    except (AttributeError, KeyError, TypeError, ValueError, StrataError) as error:
+        text = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise _malformed(path, f"set {number}: {text}") from None
+
+
+def _malformed(path: str | Path, why: str) -> SetsError:
+    return SetsError("this is not a file of view sets.", where=path, why=why, fix="make the sets again")
+
+
+def _text(document: dict[str, Any]) -> str:
+    """One set a line, so that files can be compared by eye and by diff."""
+    parts = []
+    for name, value in document.items():
+        if name == "sets" and value:
+            body = "[\n" + ",\n".join(map(canonical_json, value)) + "\n]"
+        else:
+            body = canonical_json(value)
+        parts.append(f'"{name}":{body}')
+    return "{" + ",\n".join(parts) + "}\n"

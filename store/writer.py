@@ -1,0 +1,204 @@
+"""Writing a group: whole shards by one owner, the documents at the end, the group's own one last.
+
+A unit is a run of views; its shards are written when all its rows are there, each whole, under a
+temporary name, fsynced and renamed. A shard that exists is done. The group becomes visible when its
+`zarr.json` is renamed into place, after every shard has been listed once more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import StoreError
+from .arrays import ArraySpec, encode_chunk, encode_strings, group_document, strings_document
+from .atomic import read_json, remove_abandoned, write_atomic, write_json
+from .layout import GroupSpec
+from .schema import Bundle, ViewRow
+from .shard_io import present_chunks, shard_parts
+
+Row = Mapping[str, np.ndarray]
+
+
+@dataclass
+class UnitBuffer:
+    """The encoded chunks of one unit, until all its rows are there. A row of None has failed."""
+
+    spec: GroupSpec
+    unit: int
+    rows: dict[int, dict[str, bytes | np.ndarray] | None] = field(default_factory=dict)
+
+    def add(self, row: int, values: Row | None) -> None:
+        """Take one view's arrays; sharded ones are encoded at once and the arrays let go."""
+        self.rows[row] = (
+            None
+            if values is None
+            else {
+                name: encode_chunk(spec, values[name]) if spec.sharded else np.array(values[name])
+                for name, spec in self.spec.by_unit.items()
+                if name in values
+            }
+        )
+
+    @property
+    def complete(self) -> bool:
+        return all(row in self.rows for row in any_spec(self.spec).rows(self.unit))
+
+    def parts(self, name: str, spec: ArraySpec) -> list[bytes]:
+        """The file of one array for this unit."""
+        rows = spec.rows(self.unit)
+        values = [(self.rows[row] or {}).get(name) for row in rows]
+        if spec.sharded:
+            chunks: list[Any] = [*values, *[None] * (spec.unit - len(rows))]
+            return list(shard_parts(chunks))
+        plain = spec.fill_array(spec.unit)
+        for i, value in enumerate(values):
+            if value is not None:
+                plain[i] = value
+        return [encode_chunk(spec, plain)]
+
+
+class GroupWriter:
+    """Writes one group of a store; safe to run beside another writer of the same group.
+
+    Args:
+        root: the store.
+        spec: the group.
+    """
+
+    def __init__(self, root: Path, spec: GroupSpec) -> None:
+        self.spec, self.folder = spec, root / spec.folder
+
+    @property
+    def committed(self) -> bool:
+        """Whether readers see the group, with all its arrays."""
+        documents = [
+            self.folder / "zarr.json",
+            *(self.folder / name / "zarr.json" for name in self.spec.arrays),
+        ]
+        return all(path.exists() for path in documents)
+
+    @property
+    def started(self) -> bool:
+        """Whether any shard of the group is there."""
+        return any(len(self.done_units(name)) > 0 for name in self.spec.by_unit)
+
+    def done_units(self, name: str) -> set[int]:
+        """Units of one array whose file is there and whole."""
+        spec = self.spec.arrays[name]
+        return {unit for unit in range(spec.units) if self._whole(name, spec, unit)}
+
+    def missing_units(self) -> list[int]:
+        """Units that are still to be written, in order."""
+        specs = self.spec.by_unit
+        if not specs or self.committed:
+            return []
+        done = set.intersection(*(self.done_units(name) for name in specs))
+        return [unit for unit in range(any_spec(self.spec).units) if unit not in done]
+
+    def prepare(self) -> None:
+        """Remove what dead writers left under temporary names."""
+        for name in self.spec.arrays:
+            remove_abandoned(self.folder / name)
+
+    def write(self, buffer: UnitBuffer) -> int:
+        """Put a complete unit on disk; returns the bytes written.
+
+        Raises:
+            DiskFullError, StoreError: it could not be written; nothing half-written is visible.
+        """
+        written = 0
+        for name, spec in self.spec.by_unit.items():
+            parts = buffer.parts(name, spec)
+            write_atomic(self.folder / name / spec.file(buffer.unit), parts)
+            written += sum(map(len, parts))
+        return written
+
+    def empty_rows(self, name: str) -> list[int]:
+        """Rows of a sharded array that have no chunk, over all units.
+
+        Raises:
+            StoreError: a unit is missing.
+        """
+        spec = self.spec.arrays[name]
+        empty: list[int] = []
+        for unit in range(spec.units):
+            present = present_chunks(self.folder / name / spec.file(unit), spec.unit)
+            if present is None:
+                raise StoreError(
+                    "a group cannot be committed before all its shards are there.",
+                    where=self.folder / name / spec.file(unit),
+                    fix="run the extraction again; it continues with what is missing",
+                )
+            empty += [row for i, row in enumerate(spec.rows(unit)) if not present[i]]
+        return empty
+
+    def commit(
+        self,
+        labels: tuple[list[str], list[str]],
+        *,
+        whole: Mapping[str, np.ndarray] | None = None,
+        attributes: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """Make the group visible.
+
+        Args:
+            labels: of each row, the view's `<dataset>/<scene>/<frame>` and the scene id.
+            whole: values of the arrays with one chunk for the bundle.
+            attributes: by array name.
+        """
+        for name, spec in self.spec.by_unit.items():
+            if spec.sharded:
+                self.empty_rows(name)
+        for name, values in (whole or {}).items():
+            spec = self.spec.arrays[name]
+            write_atomic(self.folder / name / spec.file(0), encode_chunk(spec, values))
+        labelled = self.folder if self.spec.labels else self.folder.parent
+        _write_labels(labelled, labels)
+        if not self.spec.labels:
+            write_if_changed(labelled / "zarr.json", group_document({"coordinates": "scene"}))
+        # `tokens` is the last of the arrays: whoever looks at it alone sees the whole layer.
+        for name in sorted(self.spec.arrays, key=lambda name: name == "tokens"):
+            document = self.spec.arrays[name].document((attributes or {}).get(name, {}))
+            write_if_changed(self.folder / name / "zarr.json", document)
+        own = {**({"coordinates": "scene"} if self.spec.labels else {}), **self.spec.attributes}
+        write_json(self.folder / "zarr.json", group_document(own))
+
+    def _whole(self, name: str, spec: ArraySpec, unit: int) -> bool:
+        path = self.folder / name / spec.file(unit)
+        if not path.exists():
+            return False
+        if spec.sharded:
+            # Also finds a shard that was cut for another number of views: its index does not fit.
+            return present_chunks(path, spec.unit) is not None
+        return path.stat().st_size == spec.unit * spec.row_bytes + 4
+
+
+def any_spec(spec: GroupSpec) -> ArraySpec:
+    """One of the arrays that are written by unit; they share the unit."""
+    return next(iter(spec.by_unit.values()))
+
+
+def row_labels(bundle: Bundle, views: Sequence[ViewRow]) -> tuple[list[str], list[str]]:
+    """`view` and `scene` labels of a bundle's rows."""
+    scenes = [row.id for row in bundle.scenes for _ in range(row.start, row.stop)]
+    return [f"{scene}/{view.name}" for scene, view in zip(scenes, views, strict=True)], scenes
+
+
+def write_if_changed(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON document unless it is there already."""
+    if path.exists() and read_json(path) == json.loads(json.dumps(document)):
+        return
+    write_json(path, document)
+
+
+def _write_labels(folder: Path, labels: tuple[list[str], list[str]]) -> None:
+    for name, values in zip(("view", "scene"), labels, strict=True):
+        if not (folder / name / "zarr.json").exists():
+            write_atomic(folder / name / "c.0", encode_strings(values))
+            write_json(folder / name / "zarr.json", strings_document(len(values), "view"))

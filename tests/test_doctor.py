@@ -1,0 +1,104 @@
+"""Each check reports OK, WARN or FAIL with a fix, and the exit code follows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from strata import doctor as module
+from strata.doctor import (
+    FAIL,
+    OK,
+    WARN,
+    Check,
+    check_disk,
+    check_open3d,
+    check_package,
+    check_python,
+    check_shared_memory,
+    doctor,
+)
+
+
+def process(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_an_old_python_fails():
+    assert check_python((3, 10, 1)).status == FAIL
+    assert check_python((3, 11, 0)).status == OK
+
+
+def test_a_missing_package_fails_with_its_install_line():
+    check = check_package("no-such-package-of-strata")
+    assert (check.status, check.fix) == (FAIL, "pip install no-such-package-of-strata")
+    assert check_package("zarr").status == OK
+
+
+def test_the_disk_is_written_to_and_left_as_it_was(tmp_path: Path):
+    assert "MB/s" in check_disk(tmp_path).found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_cannot_be_written_to_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(folder: Path) -> float:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "_write_speed", refuse)
+    check = check_disk(tmp_path)
+    assert check.status == FAIL
+    assert "Permission denied" in check.found
+
+
+def test_no_shared_memory_is_fine(tmp_path: Path):
+    assert check_shared_memory(tmp_path / "none").status == OK
+
+
+def test_open3d_that_crashes_only_warns():
+    check = check_open3d(process("import os; os.abort()"))
+    assert check.status == WARN
+    assert "libgl1" in check.fix
+    assert "PLY" in check.found
+
+
+def test_open3d_without_its_libraries_names_them():
+    check = check_open3d(process("raise OSError('libusb-1.0.so.0: cannot open shared object file')"))
+    assert check.status == WARN
+    assert "libusb-1.0.so.0" in check.found
+    assert "libusb-1.0-0" in check.fix
+
+
+def test_open3d_that_is_not_installed_names_the_extra():
+    check = check_open3d(process("raise ModuleNotFoundError(\"No module named 'open3d'\")"))
+    assert "strata3d[3d]" in check.fix
+
+
+@pytest.mark.parametrize(("status", "code"), [(OK, 0), (WARN, 0), (FAIL, 1)])
+def test_the_exit_code_is_1_when_a_check_fails(
+    console: Console,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    status: str,
+    code: int,
+):
+    found = Check(name="disk", status=status, found="[full]", fix="delete [old] stores")
+    monkeypatch.setattr(module, "examine", lambda folder: iter([found]))
+    assert doctor(console) == code
+    assert "delete [old] stores" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert doctor(console, as_json=True) == code
+    assert json.loads(capsys.readouterr().out) == [
+        {"name": "disk", "status": status, "found": "[full]", "fix": "delete [old] stores"}
+    ]
+
+
+def test_this_machine_is_examined(tmp_path: Path):
+    checks = {check.name: check for check in module.examine(tmp_path)}
+    assert {"Python", "torch", "triton", "zarr", "disk", "memory", "encoders", "open3d"} <= set(checks)
+    assert "oracle_world" in checks["encoders"].found
+    assert not [check for check in checks.values() if check.status != OK and not check.fix]
