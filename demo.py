@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # The ceiling (knows the world point of every token), two floors, and colour alone.
 ORACLES = ("oracle_world", "oracle_constant", "oracle_position", "oracle_rgb")
+SETS = 8
 
 Step = tuple[str, Callable[["Console"], int]]
 
@@ -63,7 +64,7 @@ def _prepare(config: DemoConfig, out: Path) -> Iterator[Step]:
 
     rooms = SynthConfig(out=str(out / "scenes"), scenes=config.scenes)
     yield command_line("strata scenes synth", rooms), lambda console: synth(rooms, console)
-    sets = SetsConfig(scenes=rooms.out, out=str(out / "sets.json"))
+    sets = SetsConfig(scenes=rooms.out, out=str(out / "sets.json"), set_count=SETS)
     yield command_line("strata sets make", sets), lambda console: make(sets, console)
     shards = PackConfig(scenes=rooms.out, out=str(out / "shards"))
     yield command_line("strata pack", shards), lambda console: pack(shards, console)

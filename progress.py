@@ -69,7 +69,7 @@ class Progress:
                 self._counters[name] = self._counters.get(name, 0) + value
             if self._bar is not None:
                 self._bar.update(self._bar.task_ids[0], completed=self._done, said=self._counts())
-            elif self._clock() - self._line_s >= LINE_EVERY_S:
+            elif self._done < self._total and self._clock() - self._line_s >= LINE_EVERY_S:
                 self._line_s = self._clock()
                 self._say(self._line())
 

@@ -45,12 +45,12 @@ def batch_of(encoder: Encoder, views: Sequence[PreparedView], device: str = "cpu
     if device != "cpu":
         images = images.pin_memory()
     images = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
-    scale = field("scene_scale_m", lambda view: np.float64(view.scene_scale_m), torch.float32)
+    scale = field("scene_scale_m", lambda view: np.array(view.scene_scale_m), torch.float32)
     return ViewBatch(
         images=images[:, None],
         grid=views[0].grid,
         token_point_world=field("token_point_world", _valid_points, torch.float32),
-        depth_m=field("depth_m", lambda view: view.depth_m, torch.float32),  # type: ignore[arg-type, return-value]
+        depth_m=field("depth_m", lambda view: np.asarray(view.depth_m), torch.float32),
         K_px=field("K_px", lambda view: view.camera.K_px, torch.float64),
         cam_from_world=field("cam_from_world", lambda view: view.camera.cam_from_world, torch.float64),
         scene_scale_m=None if scale is None else scale[:, 0],

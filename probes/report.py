@@ -15,7 +15,8 @@ from ..errors import first_few
 from ..store.atomic import write_atomic, write_json
 from .report_charts import Style, line_chart, styles
 from .report_checks import check_pairs, check_sets
-from .report_load import Run, read_runs
+from .report_headline import IMAGE_ROLES
+from .report_load import Picture, Run, read_runs
 from .report_numbers import Numbers, depth_order
 from .report_tables import Section, other_rows, sections
 from .report_text import csv_text, json_document, latex, markdown, selections
@@ -83,7 +84,7 @@ def page(numbers: Numbers, found: Sequence[Section], runs: Sequence[Run], *, mix
         runs=[{"run": run, "selections": first_few(selections(run), most=8)} for run in runs],
         keys=numbers.keys,
         counts=_counts(numbers, runs),
-        pictures=[picture for run in runs for picture in run.pictures],
+        pictures=_pictures(numbers, runs),
         mixed_sets=mixed_sets,
         command=_command(runs, mixed_sets),
     )
@@ -120,6 +121,12 @@ def _angle_chart(section: Section, looks: dict[str, Style]) -> str:
     curves = {e: {shown[name]: i for name, i in bins.items()} for e, bins in section.angles.items()}
     axis = {"x_label": "angle between the viewing rays", "y_label": "corr at the best layer"}
     return line_chart(curves, list(shown.values()), looks, **axis)
+
+
+def _pictures(numbers: Numbers, runs: Sequence[Run]) -> list[Picture]:
+    """Those of image encoders first, else in the order of the runs."""
+    pictures = [picture for run in runs for picture in run.pictures]
+    return sorted(pictures, key=lambda picture: numbers.roles.get(picture.encoder, "real") not in IMAGE_ROLES)
 
 
 def _counts(numbers: Numbers, runs: Sequence[Run]) -> dict[str, Any]:

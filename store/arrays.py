@@ -15,7 +15,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs import blosc
+from numcodecs import blosc  # type: ignore[attr-defined]
 
 from ..errors import StoreError
 
@@ -225,8 +225,8 @@ def _typed(raw: np.ndarray) -> np.ndarray:
 
 
 def _decompressed(body: bytes, expected: int, where: object) -> bytes:
-    # The size that a frame declares is checked before anything is allocated for it.
-    declared = blosc.cbuffer_sizes(body)[0] if len(body) >= 16 else -1
+    # The size that a frame's header declares is checked before anything is allocated for it.
+    declared = struct.unpack("<I", body[4:8])[0] if len(body) >= 16 else -1
     if declared != expected:
         raise StoreError(f"a chunk unpacks to {declared:,} bytes instead of {expected:,}.", where=where)
     return blosc.decompress(body)

@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -81,6 +80,21 @@ def present_chunks(path: Path, chunks: int) -> np.ndarray | None:
         return None
 
 
+class _OpenShard:
+    """A shard's index and an open handle, closed when nobody holds it any more.
+
+    So a shard that is dropped from the cache stays open for a thread that is still reading it.
+    """
+
+    def __init__(self, path: Path, chunks: int) -> None:
+        self.index = read_index(path, chunks)
+        self.handle = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            os.close(self.handle)
+
+
 class ArrayReader:
     """Reads rows of one stored array through its shards' indices into caller-owned buffers.
 
@@ -94,8 +108,7 @@ class ArrayReader:
 
     def __init__(self, folder: Path, spec: ArraySpec, check: str = "first") -> None:
         self.folder, self.spec, self.check = folder, spec, check
-        # File objects, not numbers: one that is dropped here stays open for a thread still reading it.
-        self._shards: OrderedDict[int, tuple[BinaryIO, np.ndarray]] = OrderedDict()
+        self._shards: OrderedDict[int, _OpenShard] = OrderedDict()
         self._verified: set[int] = set()
         self._lock = threading.Lock()
 
@@ -120,29 +133,29 @@ class ArrayReader:
         if not self.spec.sharded:
             return (self.folder / self.spec.file(unit)).exists()
         with self._lock:
-            return int(self._open(unit)[1][i, 0]) != EMPTY
+            return int(self._open(unit).index[i, 0]) != EMPTY
 
     def _read_sharded(self, row: int, out: np.ndarray) -> None:
         unit, i = divmod(row, self.spec.unit)
         with self._lock:
-            file, index = self._open(unit)
-        offset, size = map(int, index[i])
+            shard = self._open(unit)
+        offset, size = map(int, shard.index[i])
         where = f"{self.folder / self.spec.file(unit)}, row {row}"
         if offset == EMPTY:
             out[...] = self.spec.fill_array(1)[0]
         elif self.spec.blosc:
-            decode_chunk(self.spec, os.pread(file.fileno(), size, offset), out, where)
+            decode_chunk(self.spec, os.pread(shard.handle, size, offset), out, where)
         else:
-            self._read_raw(row, file, offset, size, out, where)
+            self._read_raw(row, shard, offset, size, out, where)
 
     def _read_raw(
-        self, row: int, file: BinaryIO, offset: int, size: int, out: np.ndarray, where: str
+        self, row: int, shard: _OpenShard, offset: int, size: int, out: np.ndarray, where: str
     ) -> None:
         if size != out.nbytes + 4 or not out.flags.c_contiguous:
             raise StoreError(f"a chunk holds {size:,} bytes instead of {out.nbytes + 4:,}.", where=where)
         crc = bytearray(4)
-        body = memoryview(out).cast("B")
-        os.preadv(file.fileno(), [body, crc], offset)
+        body = out.data.cast("B")
+        os.preadv(shard.handle, [body, crc], offset)
         if self.check == "never" or (self.check == "first" and row in self._verified):
             return
         if struct.unpack("<I", crc)[0] != google_crc32c.value(bytes(body)):
@@ -159,13 +172,11 @@ class ArrayReader:
             else:
                 out[here] = self.spec.fill_array(1)
 
-    def _open(self, unit: int) -> tuple[BinaryIO, np.ndarray]:
+    def _open(self, unit: int) -> _OpenShard:
         if unit in self._shards:
             self._shards.move_to_end(unit)
             return self._shards[unit]
-        path = self.folder / self.spec.file(unit)
-        index = read_index(path, self.spec.unit)
-        self._shards[unit] = path.open("rb", buffering=0), index
+        self._shards[unit] = _OpenShard(self.folder / self.spec.file(unit), self.spec.unit)
         if len(self._shards) > _OPEN_SHARDS:
             self._shards.popitem(last=False)
         return self._shards[unit]

@@ -29,12 +29,15 @@ def lines(console: Console) -> list[str]:
 
 def test_a_line_every_half_minute_and_one_at_the_end(console: Console, clock: Clock):
     with Progress(console, "extract", total=100, clock=clock) as progress:
-        for _ in range(50):
+        for _ in range(30):
             clock.now_s += 1
+            progress.advance(2, failed=1)
+        for _ in range(20):
+            clock.now_s += 1.5
             progress.advance(2, failed=1)
     assert lines(console) == [
         "extract: 60 of 100 views (60%), 2.0 views/s, 30 failed, 20.0 s left",
-        "extract: 100 views in 50.0 s, 2.0 views/s, 50 failed",
+        "extract: 100 views in 1 min 0 s, 1.7 views/s, 50 failed",
     ]
 
 

@@ -5,7 +5,6 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
-
 from strata.errors import SceneError
 from strata.extract.scenes.decode import decode_view, exif_orientation, image_size
 from strata.extract.scenes.exr import write_exr
@@ -98,7 +97,7 @@ def test_sixteen_bit_colour_is_not_read_as_eight_bit():
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_truncated_pictures_are_scene_errors(form, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    data = encoded(noise, form).data
+    data = encoded(noise, form).read()
     for keep in (0, 3, 20, len(data) // 2):
         path = tmp_path / f"{keep}.{form.lower()}"
         path.write_bytes(data[:keep])

@@ -3,15 +3,13 @@
 import struct
 import tracemalloc
 import zlib
-from pathlib import Path
+from itertools import pairwise
 
 import numpy as np
 import pytest
-
 from strata.errors import SceneError
 from strata.extract.scenes.exr import read_exr, write_exr
 
-SCENES = Path(__file__).parents[2].parent / "shared" / "scenes"
 CODES = {"NONE": 0, "RLE": 1, "ZIPS": 2, "ZIP": 3, "PIZ": 4}
 KINDS = {"uint": (0, "I"), "half": (1, "e"), "float": (2, "f")}
 
@@ -22,7 +20,7 @@ def attribute(name: str, kind: str, value: bytes) -> bytes:
 
 def zipped(plain: bytes) -> bytes:
     halves = plain[0::2] + plain[1::2]
-    deltas = [halves[0]] + [(b - a + 128) % 256 for a, b in zip(halves, halves[1:], strict=False)]
+    deltas = [halves[0]] + [(b - a + 128) % 256 for a, b in pairwise(halves)]
     packed = zlib.compress(bytes(deltas))
     return packed if len(packed) < len(plain) else plain
 
@@ -103,9 +101,8 @@ def test_values_that_are_not_finite_survive():
     assert np.isinf(read_exr(write_exr(array))[0, 3])
 
 
-@pytest.mark.skipif(not SCENES.is_dir(), reason="the real scenes are not beside the checkout")
-def test_real_depth_is_plausible_and_our_writer_gives_the_same_bytes():
-    files = sorted(SCENES.glob("*/*/depth/*.exr"))[::7]
+def test_real_depth_is_plausible_and_our_writer_gives_the_same_bytes(real_scenes):
+    files = sorted(real_scenes.glob("*/*/depth/*.exr"))[::7]
     assert len(files) > 3
     for file in files:
         depth_m = read_exr(file.read_bytes(), str(file))

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
 from strata.errors import ConfigError, SceneError
 from strata.extract.scenes.decode import decode_view
 from strata.extract.scenes.folder import FolderSource
@@ -88,7 +87,7 @@ def test_an_unreadable_image_is_a_scene_error(tmp_path):
 
 
 @pytest.fixture
-def root(tmp_path):
+def rooms(tmp_path):
     for scene in SyntheticSource(3, views=2, width=24, height=18):
         write_wai(scene, tmp_path / "synthetic" / scene.name)
     lists = tmp_path / "metadata" / "test"
@@ -97,34 +96,34 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_roots_datasets_and_scenes_open_as_wai(root):
+def test_roots_datasets_and_scenes_open_as_wai(rooms):
     everything = [f"synthetic/room_{i}" for i in range(3)]
-    assert open_scenes(root).ids() == everything
-    assert open_scenes(root / "synthetic").ids() == everything
-    assert open_scenes(root / "synthetic" / "room_1").ids() == everything[1:2]
-    assert isinstance(open_scenes(root), WaiSource)
-    assert open_scenes(root / "synthetic" / "room_1" / "images").ids() == ["room_1/images"]
-    for path in (root, root / "synthetic", root / "synthetic" / "room_1"):
+    assert open_scenes(rooms).ids() == everything
+    assert open_scenes(rooms / "synthetic").ids() == everything
+    assert open_scenes(rooms / "synthetic" / "room_1").ids() == everything[1:2]
+    assert isinstance(open_scenes(rooms), WaiSource)
+    assert open_scenes(rooms / "synthetic" / "room_1" / "images").ids() == ["room_1/images"]
+    for path in (rooms, rooms / "synthetic", rooms / "synthetic" / "room_1"):
         listed = open_scenes(path).splits()
         assert listed == {"test/synthetic": ("synthetic/room_2", "synthetic/room_0", "synthetic/room_9")}
 
 
-def test_a_split_keeps_its_scenes(root):
+def test_a_split_keeps_its_scenes(rooms):
     kept = ["synthetic/room_0", "synthetic/room_2"]
-    assert open_scenes(root, split="test").ids() == kept
-    assert open_scenes(root, split="test/synthetic").ids() == kept
-    (root / "mine.json").write_text('["synthetic/room_1"]')
-    assert open_scenes(root, split=str(root / "mine.json")).ids() == ["synthetic/room_1"]
-    (root / "mine.txt").write_text("synthetic/room_1\n")
-    subset = open_scenes(root, split=str(root / "mine.txt"))
+    assert open_scenes(rooms, split="test").ids() == kept
+    assert open_scenes(rooms, split="test/synthetic").ids() == kept
+    (rooms / "mine.json").write_text('["synthetic/room_1"]')
+    assert open_scenes(rooms, split=str(rooms / "mine.json")).ids() == ["synthetic/room_1"]
+    (rooms / "mine.txt").write_text("synthetic/room_1\n")
+    subset = open_scenes(rooms, split=str(rooms / "mine.txt"))
     assert [scene.id for scene in subset] == ["synthetic/room_1"]
 
 
-def test_an_unknown_split_suggests_a_known_one(root):
+def test_an_unknown_split_suggests_a_known_one(rooms):
     with pytest.raises(SceneError, match="no split tset") as caught:
-        open_scenes(root, split="tset")
+        open_scenes(rooms, split="tset")
     assert "did you mean test" in caught.value.fix
-    (root / "mine.txt").write_text("synthetic/room_7\n")
+    (rooms / "mine.txt").write_text("synthetic/room_7\n")
     with pytest.raises(SceneError, match="1 scenes that are not there, first synthetic/room_7") as caught:
-        open_scenes(root, split=str(root / "mine.txt"))
+        open_scenes(rooms, split=str(rooms / "mine.txt"))
     assert "did you mean synthetic/room_" in caught.value.fix

@@ -59,7 +59,9 @@ def random_set(sets: int, views: int, tokens: int, width: int, cells: int, dtype
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(2, 4, 13, 7, 9), (1, 3, 17, 5, 1), (1, 2, 1, 1, 1), (3, 5, 7, 3, 1000)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 4, 13, 7, 9), (1, 3, 17, 5, 1), (1, 2, 1, 1, 1), (3, 5, 7, 3, 1000)], ids=str
+)
 def test_equals_all_pairs(shape: tuple[int, ...], dtype: torch.dtype):
     tokens, ids = random_set(*shape, dtype=dtype)
     score = voxel_cosine(tokens, ids, pairs=True)

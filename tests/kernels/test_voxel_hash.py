@@ -53,7 +53,9 @@ def test_floor_and_round_have_other_borders():
 
 
 def test_size_and_origin_belong_to_the_set():
-    points = torch.tensor([[[0.1, 0, 0], [0.9, 0, 0]], [[0.1, 0, 0], [0.9, 0, 0]], [[0.1, 0, 0], [0.9, 0, 0]]])
+    points = torch.tensor(
+        [[[0.1, 0, 0], [0.9, 0, 0]], [[0.1, 0, 0], [0.9, 0, 0]], [[0.1, 0, 0], [0.9, 0, 0]]]
+    )
     origin = torch.tensor([[0.0, 0, 0], [0, 0, 0], [0.5, 0, 0]])
     ids = voxel_hash(
         points,

@@ -61,7 +61,9 @@ def test_reference_without_valid_tokens_or_pairs():
         "corr_count": 0,
         "noncorr_count": 1,
     }
-    views = [ViewPoints(world=torch.zeros(2, 3), valid=torch.zeros(2, dtype=torch.bool), centre=torch.zeros(3))]
+    views = [
+        ViewPoints(world=torch.zeros(2, 3), valid=torch.zeros(2, dtype=torch.bool), centre=torch.zeros(3))
+    ]
     assert ask(ReferenceProtocol(), views * 2, None) is None
 
 
