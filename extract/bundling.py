@@ -141,7 +141,8 @@ def assign_bundles(
     def can_be_finished(bundle: Bundle) -> bool:
         # Rows of a scene that changed meanwhile are given up; rows that others still have are not.
         return all(
-            available.get(row.id) == row.digest or row.generation < catalog.generation(row.id)
+            available.get(row.id) == row.digest
+            or row.generation < generations.get(row.id, catalog.generation(row.id))
             for row in bundle.scenes
         )
 

@@ -34,7 +34,7 @@ class RunLog:
 
     def __init__(self, root: Path, plan: Plan, tally: Tally, command: str) -> None:
         started = datetime.now(UTC)
-        self.name = f"{started:%Y%m%dT%H%M%S}-{plan.key.id}-{os.getpid()}"
+        self.name = f"{started:%Y%m%dT%H%M%S.%f}-{plan.key.id}-{os.getpid()}"
         self.path = root / "runs" / f"{self.name}.json"
         self.tally, self._plan = tally, plan
         self._views = {part.bundle.id: (part.bundle, part.views) for part in plan.bundles}
@@ -105,7 +105,7 @@ class RunLog:
     def _write_failed(self) -> None:
         if rows := self.failed:
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_atomic(self.path.with_suffix(".failed.jsonl"), lines.encode())
+            write_atomic(self.path.with_name(f"{self.name}.failed.jsonl"), lines.encode())
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):

@@ -5,7 +5,8 @@ Shapes: V views, R C token rows and columns, D channels, N points.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -400,6 +401,14 @@ def _nothing(selection: Selection, asked: str | None) -> SelectionError:
             why="the stored rows are stale",
             fix="run the extraction again, or name an old version with version=<scene digest>",
         )
+    if selection.left_out:
+        reasons = Counter(selection.left_out.values())
+        return SelectionError(
+            f"all {len(selection.left_out):,} views that fit have no features.",
+            where=selection.stored_key.name,
+            why="\n".join(f"{count:,}: {why}" for why, count in reasons.most_common(5)),
+            fix="mend the cause and extract again with retry=failed",
+        )
     return SelectionError(
         f"no view fits {asked!r}." if asked else "the selection is empty.",
         where=selection.stored_key.name,
@@ -409,6 +418,4 @@ def _nothing(selection: Selection, asked: str | None) -> SelectionError:
 
 
 def _natural(scene_id: str) -> list[Any]:
-    import re
-
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", scene_id)]

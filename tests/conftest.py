@@ -11,6 +11,7 @@ from rich.console import Console
 
 # Read when torch is first imported, by whichever test does so: tests run beside other work.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).resolve().parents[1]
 

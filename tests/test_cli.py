@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from strata.cli import app
@@ -167,3 +168,13 @@ raise SystemExit(guarded(body, verbose=False))
         text=True,
     )
     assert (ran.stdout, ran.stderr) == ("x 1\n", "")
+
+
+@pytest.mark.slow
+def test_the_demo_runs_and_resumes(strata: Strata, tmp_path: Path):
+    words = ("demo", "scenes=1", f"out={tmp_path / 'demo'}")
+    for _ in range(2):
+        code, out, err = strata(*words)
+        assert code == 0, err
+    assert (tmp_path / "demo" / "report" / "report.html").is_file()
+    assert out.count(", 0 computed, 8 were there") == 5

@@ -56,17 +56,18 @@ def scene_agreement(scene: Scene, change: Change = lambda pose: pose) -> float |
         change: applied to every `world_from_cam` first.
 
     Returns:
-        None where there is nothing to compare.
+        0 where no pixel even falls into the other view; None without covisible pairs.
 
     Raises:
         SceneError: a depth map cannot be decoded.
     """
     depth_of = lru_cache(maxsize=8)(lambda index: _depth(scene.views[index]))
     agreeing = compared = 0
-    for i, j in covisible_pairs(scene):
+    pairs = covisible_pairs(scene)
+    for i, j in pairs:
         counts = _pair(scene.views[i], scene.views[j], depth_of(i), depth_of(j), change)
         agreeing, compared = agreeing + counts[0], compared + counts[1]
-    return agreeing / compared if compared else None
+    return agreeing / max(compared, 1) if pairs else None
 
 
 def likely_cause(scene: Scene, agreement: float) -> str:

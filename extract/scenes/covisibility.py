@@ -12,6 +12,8 @@ import numpy as np
 # |z - depth| < OFFSET + RELATIVE * z + ln 2 * SOFTNESS, WAI's parameters for measured depth.
 OFFSET, SOFTNESS, RELATIVE = 0.1, 0.1, 0.005
 NEAREST_Z = 0.04
+# Rounding may put a pixel of the border that far outside.
+EDGE_PX = 1e-6
 
 
 def pairwise_covisibility(
@@ -76,7 +78,7 @@ def _projected(
 def _looked_up(depth_m: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """The depth of the nearest pixel, infinite outside of the map."""
     height, width = depth_m.shape
-    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    inside = (u >= -EDGE_PX) & (u < width) & (v >= -EDGE_PX) & (v < height)
     there = np.full(u.shape, np.inf)
     cols = np.minimum(np.rint(u[inside]).astype(int), width - 1)
     rows = np.minimum(np.rint(v[inside]).astype(int), height - 1)

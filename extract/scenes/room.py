@@ -71,7 +71,8 @@ class Walls:
     size: tuple[float, float, float]
 
     def hit(self, origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        leave = (np.where(rays > 0, self.size, 0.0) - origin) / rays
+        sides = (np.where(rays > 0, self.size, 0.0) - origin) / rays
+        leave = np.where(rays == 0, np.inf, sides)
         return leave.min(-1), _axis_normal(leave.argmin(-1), rays)
 
 

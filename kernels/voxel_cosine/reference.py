@@ -122,8 +122,10 @@ def _segment_sums(rows: Tensor, scale: Tensor, plan: VoxelSegments, block: Block
     here = torch.arange(len(rows), device=rows.device)
     starts = plan.run_start[block.runs] - block.tokens.start
     runs = embedding_bag(here, rows, starts, mode="sum", per_sample_weights=scale)  # [Q, D]
-    segments = block.segments
-    return total(runs.double(), plan.run_segment[block.runs] - segments.start, segments.stop - segments.start)
+    segments, runs = block.segments, runs.double()
+    if len(runs) == segments.stop - segments.start:
+        return runs
+    return total(runs, plan.run_segment[block.runs] - segments.start, segments.stop - segments.start)
 
 
 def _cell_pairs(dots: list[Tensor], plan: VoxelSegments) -> CellPairs:

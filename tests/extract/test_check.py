@@ -1,5 +1,8 @@
 """`scenes check`: every fault at once, and nothing said against sound scenes."""
 
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 import json
 import shutil
 

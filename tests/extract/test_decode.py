@@ -1,5 +1,7 @@
 """Images, depth and masks out of their files."""
 
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -81,9 +83,6 @@ def test_a_picture_of_another_mode_is_named():
 
 
 def test_sixteen_bit_colour_is_not_read_as_eight_bit():
-    import struct
-    import zlib
-
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,6 +198,9 @@ def test_masks_orientation_and_missing_parts_are_kept(tmp_path):
     assert "depth.exr" not in first
     assert second["mask_moge2%2emask.png"] == mask.read()  # webdataset writes suffixes small
     assert "covisibility.npy" not in found["made/mixed/scene-0000"]
+    other_order = replace(masked, masks=dict(reversed(masked.masks.items())))
+    again = source(Scene(id="made/mixed", views=(turned, other_order)))
+    assert not pack_scenes(again, tmp_path, shard_bytes=SMALL).written
 
 
 def test_tar_bytes_are_pinned():
@@ -411,7 +415,7 @@ def changed() -> list[MemorySource]:
 def test_changed_scenes_replace_the_old_pack_and_no_stop_leaves_a_false_index(tmp_path, monkeypatch, new):
     pack_scenes(new, tmp_path / "fresh", shard_bytes=SMALL)
     expected = contents(tmp_path / "fresh")
-    for after in (1, 2, 3):
+    for after in (1, 2, 3, 99):
         out = tmp_path / str(after)
         pack_scenes(five(), out, shard_bytes=SMALL)
         with monkeypatch.context() as patch:
@@ -424,6 +428,19 @@ def test_changed_scenes_replace_the_old_pack_and_no_stop_leaves_a_false_index(tm
         pack_scenes(new, out, shard_bytes=SMALL)
         assert contents(out) == expected
         ShardIndex.open(out).verify()
+
+
+def test_going_back_to_the_old_scenes_after_a_stop_gives_the_old_pack(tmp_path, monkeypatch):
+    pack_scenes(five(), tmp_path / "old", shard_bytes=SMALL)
+    for after in range(1, 6):
+        out = tmp_path / str(after)
+        pack_scenes(five(), out, shard_bytes=SMALL)
+        with monkeypatch.context() as patch:
+            stopping(patch, after)
+            with pytest.raises(StopError):
+                pack_scenes(changed()[1], out, shard_bytes=SMALL)
+        pack_scenes(five(), out, shard_bytes=SMALL)
+        assert contents(out) == contents(tmp_path / "old")
 
 
 def test_one_changed_depth_is_decoded_with_its_scene_and_the_scale_follows(tmp_path):
@@ -459,6 +476,23 @@ def test_splits_keep_the_scenes_that_were_packed(tmp_path):
     assert ShardIndex.open(tmp_path).splits == {"test/made": ("made/a",)}
     assert pack_scenes(source(scene("a")), tmp_path, shard_bytes=SMALL).written
     assert ShardIndex.open(tmp_path).splits == {}
+
+
+def test_scenes_are_read_ahead_by_a_number_of_views(monkeypatch):
+    monkeypatch.setattr(pack_check, "AHEAD_VIEWS", 4)
+    asked = []
+
+    class Asked(MemorySource):
+        def scene(self, scene_id: str) -> Scene:
+            asked.append(scene_id)
+            return super().scene(scene_id)
+
+    scenes = Asked(five().by_id)
+    with ThreadPoolExecutor(2) as pool:
+        checked = pack_check.check_scenes(scenes, scenes.ids(), {}, pool)
+        assert [next(checked).id, len(asked)] == ["made/s0", 3]  # s0 before 2 and 6 views
+        assert [next(checked).id, len(asked)] == ["made/s1", 3]
+        assert [scene.id for scene in checked] == ["made/s2", "made/s3", "made/s4"]
 
 
 # Faults.

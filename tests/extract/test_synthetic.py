@@ -1,5 +1,8 @@
 """The analytic rooms: exact, varied, and the same from every side."""
 
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 from dataclasses import replace
 
 import numpy as np
@@ -31,15 +34,26 @@ def test_depth_and_cameras_lead_to_the_analytic_points(scene):
         assert ((towards * view.normal_world).sum(-1) > 0).all()
 
 
-@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.id)
-def test_points_seen_twice_have_one_colour_and_one_depth(scene):
-    a, b = scene.views[0], scene.views[1]
+def seen_from(b, a):
+    """Pixels u, v of b and z-depth of the points of a that fall into b, and which of a's pixels do."""
     pose_b, K_b = torch.from_numpy(b.world_from_cam), torch.from_numpy(b.K_px)
     points = torch.from_numpy(a.point_world.reshape(-1, 3))
     uv, z = project(transform(torch.linalg.inv(pose_b), points), K_b)
     u, v = uv.nan_to_num(-1).round().long().T.numpy()
     inside = (u >= 0) & (u < b.image.shape[1]) & (v >= 0) & (v < b.image.shape[0]) & (z > 0).numpy()
-    u, v = u[inside], v[inside]
+    return u[inside], v[inside], z.numpy()[inside], inside
+
+
+def in_millimetres(pose):
+    scaled = pose.copy()
+    scaled[:3, 3] *= 1000
+    return scaled
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.id)
+def test_points_seen_twice_have_one_colour_and_one_depth(scene):
+    a, b = scene.views[0], scene.views[1]
+    u, v, _, inside = seen_from(b, a)
     near = np.linalg.norm(b.point_world[v, u] - a.point_world.reshape(-1, 3)[inside], axis=-1) < 0.02
     assert near.sum() > 200
     seen = a.image.reshape(-1, 3)[inside][near].astype(int)
@@ -49,12 +63,14 @@ def test_points_seen_twice_have_one_colour_and_one_depth(scene):
     assert same.mean() > 0.95
 
 
-@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.id)
-def test_neighbours_share_more_than_the_ends(scene):
-    symmetric = (scene.covisibility + scene.covisibility.T) / 2
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_neighbours_share_more_than_the_ends(index, seed):
+    shares = synthetic_scene(index, seed, 8, 64, 48, mixed=index == 1).covisibility
+    symmetric = (shares + shares.T) / 2
     assert symmetric.diagonal(1).min() > 0.25
-    assert symmetric[0, -1] < symmetric.diagonal(1).min()
-    assert (scene.covisibility.diagonal() > 0.97).all()
+    assert symmetric[0, -1] < 0.6 * symmetric.diagonal(1).mean()
+    np.testing.assert_array_equal(shares.diagonal(), 1)
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.id)
@@ -69,7 +85,7 @@ def test_depth_agrees_through_the_cameras_and_through_no_others(scene):
     for change, said in (
         (np.linalg.inv, "world to camera"),
         (lambda pose: pose @ OPENGL, "OpenGL"),
-        (lambda pose: pose * np.array([1, 1, 1, 1e3]), "translations are in millimetres"),
+        (in_millimetres, "translations are in millimetres"),
     ):
         broken = posed(change)
         agreement = scene_agreement(broken)
@@ -77,15 +93,17 @@ def test_depth_agrees_through_the_cameras_and_through_no_others(scene):
         assert said in likely_cause(broken, agreement)
 
 
-def test_without_occlusion_all_depth_agrees():
-    scene = SCENES[0].encoded()
-    # Views a small step apart hide next to nothing from each other.
-    close = [synthetic_scene(0, 0, 1, 192, 144).views[0]] * 2
-    step = np.eye(4)
-    step[0, 3] = 0.0
-    views = tuple(replace(scene.views[0], name=f"{i}") for i in range(len(close)))
-    pair = replace(scene, views=views, covisibility=np.ones((2, 2), np.float32))
-    assert scene_agreement(pair) == 1
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.id)
+def test_what_does_not_agree_is_hidden_behind_something_nearer(scene):
+    behind = compared = 0
+    for a in scene.views:
+        for b in scene.views:
+            u, v, z, _ = seen_from(b, a)
+            there = b.depth_m[v, u]
+            behind += (there > 1.06 * z).sum()
+            compared += len(z)
+    # What is left lies on silhouettes, where the nearest pixel is a pixel off.
+    assert behind < 0.03 * compared
 
 
 def test_covisibility_follows_the_definition():
@@ -104,7 +122,7 @@ def test_covisibility_follows_the_definition():
                     continue
                 u, v = (Ks[j] @ [x, y, depth])[:2] / depth
                 height, width = maps[j].shape
-                if 0 <= u < width and 0 <= v < height:
+                if -1e-6 <= u < width and -1e-6 <= v < height:
                     there = maps[j][min(round(v), height - 1), min(round(u), width - 1)]
                     expected[i, j] += abs(depth - there) < 0.1 + 0.005 * depth + np.log(2) * 0.1
             expected[i, j] /= maps[i].size
