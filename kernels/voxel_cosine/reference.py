@@ -78,11 +78,12 @@ def voxel_cosine(
         pairs: give the sums by cell and views too.
     """
     plan = voxel_segments(ids) if plan is None else plan
-    scan = _scan(tokens.reshape(-1, tokens.shape[-1]), plan, pairs)
-    if scan is None:
-        finite = torch.linalg.vector_norm(_single(tokens), dim=-1).isfinite()
-        return voxel_cosine(tokens, ids.where(finite, -1), pairs=pairs)
-    by_cell, by_view, dots = scan
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    flat = flat if flat.dtype == torch.float64 else flat.float()
+    length = torch.linalg.vector_norm(flat, dim=-1)
+    if not bool(length[plan.order].isfinite().all()):
+        return voxel_cosine(tokens, ids.where(length.reshape(ids.shape).isfinite(), -1), pairs=pairs)
+    by_cell, by_view, dots = _scan(flat, 1 / length.clamp_min(EPS), plan, pairs)
     corr = total(by_cell, plan.cell_set, plan.shape[0]) / 2
     everything = (_square(by_view.sum(1)) - _square(by_view).sum(1)) / 2
     return VoxelCosine(
@@ -94,19 +95,18 @@ def voxel_cosine(
     )
 
 
-def _scan(tokens: Tensor, plan: VoxelSegments, pairs: bool) -> tuple[Tensor, Tensor, list[Tensor]] | None:
-    """One pass over tokens [N, D]: what is left of |S_v|^2 per cell [G], S_n [B, V, D], and S_va . S_vb
-    per block; None when a token is not finite."""
+def _scan(
+    tokens: Tensor, scale: Tensor, plan: VoxelSegments, pairs: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """One pass over tokens [N, D] times scale [N]: what is left of |S_v|^2 per cell [G], S_n [B, V, D],
+    and S_va . S_vb per block."""
     sets, views, _ = plan.shape
     by_view = tokens.new_zeros(sets * views, tokens.shape[-1], dtype=torch.float64)
     by_cell, dots = [by_view.new_zeros(0)], []
+    scale = scale[plan.order]
     for number, block in enumerate(plan.blocks):
-        rows = _single(tokens.index_select(0, plan.order[block.tokens]))
-        length = torch.linalg.vector_norm(rows, dim=-1)
-        if not bool(length.isfinite().all()):
-            return None
-        sums = _segment_sums(rows, 1 / length.clamp_min(EPS), plan, block)
         here = block.segments
+        sums = _segment_sums(tokens, scale, plan, block)
         cells = plan.cell[here] - block.cells.start, block.cells.stop - block.cells.start
         # Cell by cell, so that one seen by a single view gives an exact zero.
         by_cell.append(_square(total(sums, *cells)) - total(_square(sums), *cells))
@@ -117,12 +117,13 @@ def _scan(tokens: Tensor, plan: VoxelSegments, pairs: bool) -> tuple[Tensor, Ten
     return torch.cat(by_cell), by_view.reshape(sets, views, -1), dots
 
 
-def _segment_sums(rows: Tensor, scale: Tensor, plan: VoxelSegments, block: Block) -> Tensor:
-    """[S, D] f64 sums of the block's tokens [T, D], each times its scale [T]."""
-    here = torch.arange(len(rows), device=rows.device)
-    starts = plan.run_start[block.runs] - block.tokens.start
-    runs = embedding_bag(here, rows, starts, mode="sum", per_sample_weights=scale)  # [Q, D]
-    segments, runs = block.segments, runs.double()
+def _segment_sums(tokens: Tensor, scale: Tensor, plan: VoxelSegments, block: Block) -> Tensor:
+    """[S, D] f64 sums of the block's unit vectors. No sorted or normalised copy of tokens is made."""
+    here, segments = block.tokens, block.segments
+    starts = plan.run_start[block.runs] - here.start
+    runs = embedding_bag(
+        plan.order[here], tokens, starts, mode="sum", per_sample_weights=scale[here]
+    ).double()  # [Q, D]
     if len(runs) == segments.stop - segments.start:
         return runs
     return total(runs, plan.run_segment[block.runs] - segments.start, segments.stop - segments.start)
@@ -138,10 +139,6 @@ def _cell_pairs(dots: list[Tensor], plan: VoxelSegments) -> CellPairs:
         dot_sum=torch.cat([torch.zeros(0, dtype=torch.float64, device=a.device), *dots]),
         count=plan.count[a] * plan.count[b],
     )
-
-
-def _single(tokens: Tensor) -> Tensor:
-    return tokens if tokens.dtype == torch.float64 else tokens.float()
 
 
 def _square(vectors: Tensor) -> Tensor:

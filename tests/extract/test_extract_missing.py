@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_its_rows_are_nan_for_any_zarr_reader(one_bad_view):
 
     one_bad_view.extract()
     folder = next(one_bad_view.root.glob("features/colour@*/toy.a*/norm"))
-    group = zarr.open_group(folder, mode="r")
+    group: Any = zarr.open_group(folder, mode="r")
     tokens, prefix = group["tokens"][:], group["prefix"][:]
     assert np.isnan(tokens[4]).all()
     assert np.isnan(prefix[4]).all()

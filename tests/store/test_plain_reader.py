@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,10 +32,8 @@ def read_layer(root: Path, encoder: str, layer: str):
         for scene in record["scenes"]:
             newest[scene["id"]] = max(newest.get(scene["id"], 0), scene["generation"])
     (key,) = root.glob(f"features/{encoder}@*")
-    assert (
-        sha256(json.loads(dict(zarr.open_group(key, mode="r").attrs)["feature_key"]))[:12] == key.name[-12:]
-    )
-    preprocess = json.loads(dict(zarr.open_group(key, mode="r").attrs)["feature_key"])["preprocess"]
+    fields = json.loads(str(zarr.open_group(key, mode="r").attrs["feature_key"]))
+    assert sha256(fields)[:12] == key.name[-12:]
     found = {}
     for bundle, record in records.items():
         views = json.loads((root / f"catalog/{bundle}.views.json").read_text())["views"]
@@ -47,10 +46,10 @@ def read_layer(root: Path, encoder: str, layer: str):
         g = sha256([scene["geometry"] for scene in record["scenes"]])[:8]
         for folder in key.glob(f"*@{bundle}"):
             tokens = zarr.open_array(folder / layer / "tokens", mode="r")
-            labels = zarr.open_array(folder / "view", mode="r")[:]
+            labels: Any = zarr.open_array(folder / "view", mode="r")[:]
             (points,) = root.glob(f"points/*@{sha256(fields['preprocess'])[:6]}/*@{bundle}-{g}")
             world = zarr.open_array(points / "token_point_world", mode="r")
-            missing = dict(tokens.attrs)["missing"]
+            missing: Any = tokens.attrs["missing"]
             for scene in record["scenes"]:
                 for row in range(scene["start"], scene["stop"]):
                     if scene["generation"] == newest[scene["id"]] and str(row) not in missing:
