@@ -266,18 +266,17 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def resolve_compute(compute: str, device: str) -> str:
-    """`auto` = bfloat16 on a GPU, float32 elsewhere.
+def resolve_compute(compute: str, device: str, encoder: Encoder) -> str:
+    """`auto` = bfloat16 on a GPU, float32 elsewhere; float32 for encoders that know no other.
 
     Raises:
         ConfigError: the dtype is unknown.
     """
-    if compute == "auto":
-        return "bfloat16" if device.startswith("cuda") else "float32"
-    if compute not in COMPUTES:
+    if compute not in ("auto", *COMPUTES):
         fix = did_you_mean(compute, ("auto", *COMPUTES))
         raise ConfigError(f"compute={compute} is not known.", where="compute", fix=fix)
-    return compute
+    wanted = "bfloat16" if compute == "auto" and device.startswith("cuda") else compute
+    return wanted if wanted in encoder.info.computes else "float32"
 
 
 def _wants(scene: PackedScene, preprocess: Preprocess, patch: int) -> list[Want]:

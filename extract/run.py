@@ -130,8 +130,8 @@ def open_plan(config: ExtractConfig, *, encoder: Encoder | None = None, measure:
         )
     index = ShardIndex.open(config.shards)
     device = resolve_device(config.device)
-    compute = resolve_compute(config.compute, device)
     encoder = encoder or create(config.encoder, config.weights)
+    compute = resolve_compute(config.compute, device, encoder)
     encoder = encoder.to(device, getattr(torch, compute))
     return make_plan(config, index, encoder, device=device, compute=compute, measure=measure)
 

@@ -75,7 +75,7 @@ class Correspondence(Probe):
             tokens = read_views(selection, names, _reader(layer))
             for one, protocol, question in asked:
                 views = padded([tokens[name] for name in one.names])
-                score = voxel_cosine(views, question.ids, plan=question.plan, pairs=True)
+                score = voxel_cosine(views, question.ids, plan=question.plan, pairs=protocol.by_pairs)
                 row = _row(selection, layer, one, protocol, question)
                 for metric, value in protocol.metrics(score, question).items():
                     yield Record(**row, metric=metric, value=value)

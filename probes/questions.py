@@ -75,6 +75,8 @@ class Protocol(ABC):
     name: str
     patch_free: bool
     """Whether the questions depend on the token grid alone, and so are the same for every encoder."""
+    by_pairs: bool
+    """Whether the metrics need sums by cell and views."""
 
     @abstractmethod
     def read(self, block: Block, rows: list[int]) -> list[ViewPoints]:

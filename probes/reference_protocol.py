@@ -40,6 +40,7 @@ class ReferenceProtocol(Protocol):
     voxel: float = 0.3
     name: ClassVar[str] = "reference"
     patch_free: ClassVar[bool] = False
+    by_pairs: ClassVar[bool] = False
 
     def read(self, block: Block, rows: list[int]) -> list[ViewPoints]:
         # One view at a time: pixels of many views in float64 would not fit.

@@ -81,6 +81,7 @@ class VoxelProtocol(Protocol):
     edge: VoxelEdge
     name: ClassVar[str] = "voxel"
     patch_free: ClassVar[bool] = True
+    by_pairs: ClassVar[bool] = True
 
     def read(self, block: Block, rows: list[int]) -> list[ViewPoints]:
         points = block.token_points(rows)

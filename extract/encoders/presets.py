@@ -44,8 +44,8 @@ def load_preset(name: str) -> Preset:
     text = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     fields: Any = OmegaConf.to_container(OmegaConf.create(text))
     family, model = fields.pop("family"), fields.pop("model")
-    for pair in ("mean", "std"):
-        fields.update({pair: tuple(fields[pair])} if pair in fields else {})
+    for listed in ("mean", "std", "computes"):
+        fields.update({listed: tuple(fields[listed])} if listed in fields else {})
     info = EncoderInfo(name=name, **{**fields, "needs": frozenset(fields.get("needs", ()))})
     return Preset(info=info, family=family, model=model)
 

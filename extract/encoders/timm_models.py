@@ -62,10 +62,23 @@ def create_timm(model: Model, info: EncoderInfo, weights: str) -> TimmViT:
     """
     seed = random_seed(weights)
     built = _build(model, seed=seed or 0)
-    if seed is None:
+    if seed is not None:
+        _open_layer_scales(built)
+    else:
         path = _hub_path(model, info) if weights == "hub" else Path(weights)
         _fill(built, load_state(path), path)
     return TimmViT(built, info)
+
+
+def _open_layer_scales(built: Any) -> None:
+    """Layer scales of a random model at 1.
+
+    DINOv2 and DINOv3 start them at 1e-5, with which every block is the identity and all layers of the
+    random floor are the same.
+    """
+    for name, parameter in built.named_parameters():
+        if name.endswith((".gamma", ".gamma_1", ".gamma_2")):
+            torch.nn.init.ones_(parameter)
 
 
 def _build(model: Model, *, seed: int) -> Any:

@@ -113,7 +113,7 @@ def _scan(
         by_view = by_view.index_add_(0, plan.set[here] * views + plan.view[here], sums)
         if pairs:
             a, b = plan.block_pairs[number]
-            dots.append((sums[a] * sums[b]).sum(-1))
+            dots.append((sums.index_select(0, a) * sums.index_select(0, b)).sum(-1))
     return torch.cat(by_cell), by_view.reshape(sets, views, -1), dots
 
 

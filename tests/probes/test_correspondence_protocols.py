@@ -43,12 +43,12 @@ def test_reference_equals_the_original(shared: Path):
 def test_pooling_counts_invalid_pixels_and_cuts_the_border():
     world = torch.arange(2 * 5 * 3, dtype=torch.float32).reshape(1, 5, 6, 1).expand(1, 5, 6, 3)
     mask = torch.ones(1, 5, 6, dtype=torch.bool)
-    mask[0, :2, :3] = False
+    mask[0, :2, :4] = False
     points, valid = pool_patches(world, mask, 4)  # [1, 2 * 2, 3]
     expected = [world[0, r, c, 0].mean() for r in (slice(4), slice(4, 5)) for c in (slice(4), slice(4, 6))]
     torch.testing.assert_close(points[0, :, 0], torch.stack(expected))
-    assert valid.tolist() == [[True, True, True, True]]  # 10 of 16 pixels
-    mask[0, 2, :3] = False
+    assert valid.tolist() == [[True, True, True, True]]  # the first has 8 of 16 pixels
+    mask[0, 2, 0] = False
     assert pool_patches(world, mask, 4)[1].tolist() == [[False, True, True, True]]
 
 
