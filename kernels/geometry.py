@@ -83,12 +83,22 @@ def depth_agreement(
     K_b_px: Tensor,
     b_from_a: Tensor,
     tolerance: float = 0.02,
+    at_least: float = 0.2,
 ) -> tuple[int, int]:
-    """How many pixels of view a agree in depth with view b, and how many could.
+    """How many pixels of view a agree in depth with view b, and how many should.
 
-    A pixel counts when it has depth, projects into view b, and the nearest pixel there has depth; it
-    agrees when the two depths differ by at most `tolerance` of the smaller. Occluded pixels count as
-    disagreeing. Depths [H, W] (0 = none), K [3, 3], b_from_a [4, 4], all of one float dtype.
+    A pixel is compared when it has depth, projects into view b, and the nearest pixel there has depth
+    that does not hide it: one that lies behind view b's surface by more than `tolerance` is occluded.
+    It agrees when the two depths differ by at most `tolerance` of the smaller. Views that are known to
+    see each other share some of their pixels: fewer than `at_least` of those with depth are counted as
+    that many, so that wrong poses gain nothing by hiding everything.
+
+    Args:
+        depth_a_m, depth_b_m: [H, W] z-depth, 0 = none.
+        K_a_px, K_b_px: [3, 3].
+        b_from_a: [4, 4].
+        tolerance: relative.
+        at_least: share of the pixels with depth.
 
     Returns:
         (agreeing, compared).
@@ -101,6 +111,6 @@ def depth_agreement(
     u, v = seen_px.nan_to_num(-1e6).clamp(-1e6, 1e6).round().long().unbind(-1)
     inside = (z > 0) & (u >= 0) & (u < depth_b_m.shape[1]) & (v >= 0) & (v < depth_b_m.shape[0])
     there, z = depth_b_m[v[inside], u[inside]], z[inside]
-    there, z = there[there > 0], z[there > 0]
-    agrees = (there - z).abs() <= tolerance * torch.minimum(there, z)
-    return int(agrees.sum()), len(z)
+    visible = (there > 0) & (z - there <= tolerance * there)
+    agrees = visible & (there - z <= tolerance * z)
+    return int(agrees.sum()), max(int(visible.sum()), round(at_least * len(uv_px)))

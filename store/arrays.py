@@ -78,8 +78,11 @@ class ArraySpec:
 
     def fill_array(self, rows: int) -> np.ndarray:
         """[rows, ...] of the fill value."""
-        value = float("nan") if self.fill == "NaN" else self.fill
-        return np.full((rows, *self.shape[1:]), value, DTYPES[self.dtype])
+        return np.full((rows, *self.shape[1:]), self.fill_value())
+
+    def fill_value(self) -> np.ndarray:
+        """[] in the array's dtype."""
+        return np.full((), float("nan") if self.fill == "NaN" else self.fill, DTYPES[self.dtype])
 
     def document(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """The array's `zarr.json`."""
@@ -128,8 +131,11 @@ class ArraySpec:
                 blosc=any(codec["name"] == "blosc" for codec in inner),
                 fill=document["fill_value"],
             )
+            if min(*spec.shape, spec.unit) < 1 or len(spec.dims) != len(spec.shape):
+                raise ValueError(f"shape {list(spec.shape)}, chunks of {spec.unit}")
             if spec.document(document["attributes"]) != document:
                 raise ValueError("its codecs or chunks are not those of the format")
+            spec.fill_value()
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise StoreError(
                 "an array's document is not one of this format.",
@@ -226,7 +232,10 @@ def _typed(raw: np.ndarray) -> np.ndarray:
 
 def _decompressed(body: bytes, expected: int, where: object) -> bytes:
     # The size that a frame's header declares is checked before anything is allocated for it.
-    declared = struct.unpack("<I", body[4:8])[0] if len(body) >= 16 else -1
-    if declared != expected:
-        raise StoreError(f"a chunk unpacks to {declared:,} bytes instead of {expected:,}.", where=where)
-    return blosc.decompress(body)
+    unpacked, _, packed = struct.unpack("<3I", body[4:16]) if len(body) >= 16 else (-1, 0, -1)
+    if (unpacked, packed) != (expected, len(body)):
+        raise StoreError(f"a chunk unpacks to {unpacked:,} bytes instead of {expected:,}.", where=where)
+    try:
+        return blosc.decompress(body)
+    except RuntimeError as error:
+        raise StoreError("a chunk cannot be unpacked.", where=where, why=str(error)) from None

@@ -6,6 +6,7 @@ folder next removes those whose process is gone.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import json
@@ -42,11 +43,11 @@ def write_atomic(path: Path, parts: Buffer | Iterable[Buffer]) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
         fsync_folder(path.parent)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise _explained(error, path) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _explained(error, path) from error
         raise
 
 

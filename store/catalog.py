@@ -71,7 +71,8 @@ class Catalog:
         """
         if bundle.id not in self._views:
             path = self.folder / f"{bundle.id}.views.json"
-            views = _checked(path, lambda: tuple(map(ViewRow.from_dict, read_json(path)["views"])))
+            document = read_json(path)
+            views = _checked(path, lambda: tuple(map(ViewRow.from_dict, document["views"])))
             if len(views) != len(bundle):
                 raise _damaged(path, f"{len(views)} views for {len(bundle)} rows")
             self._views[bundle.id] = views
@@ -97,8 +98,9 @@ def _parsed(path: Path, document: Any) -> Bundle:
 def _checked(path: Path, parse: Any) -> Any:
     try:
         return parse()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
+        text = error.what if isinstance(error, StoreError) else error
+        raise _damaged(path, f"{type(error).__name__}: {text}") from None
 
 
 def _damaged(path: Path, why: str) -> StoreError:
@@ -106,5 +108,5 @@ def _damaged(path: Path, why: str) -> StoreError:
         "a record of the catalog is damaged.",
         where=path,
         why=why,
-        fix="restore the file from a copy of the store, or run the extraction again to write it anew",
+        fix="restore the file from a copy of the store, or remove it and run the extraction again",
     )

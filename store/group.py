@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import StoreError
 from .arrays import ArraySpec
 from .atomic import read_json
-from .shard_io import ArrayReader
+from .shard_io import ArrayReader, OpenShards
 
 
 class StoredGroup:
@@ -21,10 +21,12 @@ class StoredGroup:
     Args:
         folder: the group's folder.
         check: verify checksums `always`, at the `first` touch, or `never`.
+        shards: where open shards are kept; None = of this group alone.
     """
 
-    def __init__(self, folder: Path, check: str = "first") -> None:
+    def __init__(self, folder: Path, check: str = "first", shards: OpenShards | None = None) -> None:
         self.folder, self.check = folder, check
+        self._shards = shards or OpenShards()
         self._arrays: dict[str, ArrayReader] = {}
 
     @property
@@ -57,7 +59,7 @@ class StoredGroup:
                 )
             path = self.folder / name / "zarr.json"
             spec = ArraySpec.from_document(read_json(path), path)
-            self._arrays[name] = ArrayReader(path.parent, spec, self.check)
+            self._arrays[name] = ArrayReader(path.parent, spec, self.check, self._shards)
         return self._arrays[name]
 
     def read(self, name: str, rows: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:

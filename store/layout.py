@@ -126,7 +126,7 @@ def view_geometry_group(
     views, (height, width) = len(bundle), size
     plane = {"unit": unit, "sharded": True, "blosc": True, "dims": ("view", "y", "x")}
     arrays = {
-        "depth_m": ArraySpec(shape=(views, height, width), dtype="float32", **plane),
+        "depth_m": ArraySpec(shape=(views, height, width), dtype="float32", fill=0.0, **plane),
         "valid": ArraySpec(shape=(views, height, width), dtype="bool", fill=False, **plane),
         "K_px": _whole((views, 3, 3), ("view", "k_row", "k_col")),
         "cam_from_world": _whole((views, 4, 4), ("view", "cam_row", "world_col")),

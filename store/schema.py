@@ -42,7 +42,7 @@ class ViewRow:
     def from_dict(cls, value: dict[str, Any]) -> ViewRow:
         return cls(
             name=str(value["name"]),
-            position=int(value["position"]),
+            position=_whole(value["position"]),
             image_digest=_hex(value["image_digest"]),
             geometry_digest=_hex(value["geometry_digest"]),
         )
@@ -74,12 +74,12 @@ class SceneRow:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> SceneRow:
         row = cls(
-            id=check_scene_id(str(value["id"])),
+            id=check_scene_id(value["id"]),
             digest=_hex(value["digest"]),
             geometry=_hex(value["geometry"]),
-            generation=int(value["generation"]),
-            start=int(value["start"]),
-            stop=int(value["stop"]),
+            generation=_whole(value["generation"]),
+            start=_whole(value["start"]),
+            stop=_whole(value["stop"]),
         )
         if not (0 <= row.start < row.stop <= MAX_BUNDLE_VIEWS and row.generation >= 1):
             raise ValueError(f"rows {row.start}:{row.stop}, generation {row.generation}")
@@ -99,7 +99,7 @@ class SetRow:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> SetRow:
-        return cls(digest=_hex(value["digest"]), start=int(value["start"]), stop=int(value["stop"]))
+        return cls(digest=_hex(value["digest"]), start=_whole(value["start"]), stop=_whole(value["stop"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ class Bundle:
         rows, cols = value["grid"]
         bundle = cls(
             id=_hex(bundle_id, 16),
-            grid=(int(rows), int(cols)),
+            grid=(_whole(rows, least=1), _whole(cols, least=1)),
             scenes=tuple(map(SceneRow.from_dict, value["scenes"])),
             sets=tuple(map(SetRow.from_dict, value.get("sets", ()))),
         )
@@ -243,7 +243,7 @@ class ViewSet:
     def from_dict(cls, value: dict[str, Any]) -> ViewSet:
         rows = value.get("covisibility")
         made = cls(
-            scene=check_scene_id(str(value["scene"])),
+            scene=check_scene_id(value["scene"]),
             members=tuple(map(str, value["members"])),
             images=tuple(_hex(item) for item in value["images"]),
             covisibility=tuple(tuple(map(float, row)) for row in rows) if rows is not None else None,
@@ -270,15 +270,15 @@ class Split:
         return cls(name=str(value["name"]), scenes=tuple(map(check_scene_id, value["scenes"])))
 
 
-def check_scene_id(scene_id: str) -> str:
+def check_scene_id(scene_id: Any) -> str:
     """The id itself, if it is `<dataset>/<scene>` and cannot lead out of a folder.
 
     Raises:
         StoreError: it is not.
     """
-    dataset, _, scene = scene_id.partition("/")
+    dataset, _, scene = str(scene_id).partition("/")
     bad = {"", ".", ".."}
-    if dataset in bad or scene in bad or re.search(r"[\x00-\x1f/\\]", scene + dataset):
+    if not isinstance(scene_id, str) or dataset in bad or scene in bad or re.search(r"[\x00-\x1f/\\]", scene + dataset):
         raise StoreError(
             f"{scene_id!r} is not a scene id.",
             where="scene id",
@@ -286,6 +286,12 @@ def check_scene_id(scene_id: str) -> str:
             fix="rename the scene",
         )
     return scene_id
+
+
+def _whole(value: Any, least: int = 0) -> int:
+    if type(value) is not int or value < least:
+        raise ValueError(f"{value!r} is not a whole number from {least}")
+    return value
 
 
 def _hex(value: Any, length: int = 64) -> str:

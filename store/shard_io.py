@@ -50,26 +50,7 @@ def read_index(path: Path, chunks: int) -> np.ndarray:
     Raises:
         StoreError: the file is missing, cut, or not such a shard.
     """
-    length = 16 * chunks + 4
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - length))
-            tail = file.read(length)
-    except OSError as error:
-        raise StoreError(f"a shard cannot be read: {error.strerror}.", where=path) from None
-    index = np.frombuffer(check_crc(tail, path), "<u8").reshape(-1, 2)
-    there = index[index[:, 0] != EMPTY]
-    # Overflow-safe: a forged offset near 2^64 must not wrap around to a small sum.
-    fits = (there[:, 1] <= size) & (there[:, 0] <= size - np.minimum(there[:, 1], size))
-    if len(index) != chunks or not fits.all():
-        raise StoreError(
-            f"a shard's index does not fit its {size:,} bytes.",
-            where=path,
-            why=f"{chunks} inner chunks were expected",
-            fix="restore the file, or remove it and extract again",
-        )
-    return index
+    return _OpenShard(path, chunks).index
 
 
 def present_chunks(path: Path, chunks: int) -> np.ndarray | None:
@@ -83,16 +64,47 @@ def present_chunks(path: Path, chunks: int) -> np.ndarray | None:
 class _OpenShard:
     """A shard's index and an open handle, closed when nobody holds it any more.
 
-    So a shard that is dropped from the cache stays open for a thread that is still reading it.
+    So a shard that is dropped from the cache stays open for a thread that is still reading it. Index
+    and chunks come through one handle: a shard that is replaced meanwhile is not mixed with the new.
+
+    Raises:
+        StoreError: the file is missing, cut, or not such a shard.
     """
 
     def __init__(self, path: Path, chunks: int) -> None:
-        self.index = read_index(path, chunks)
-        self.handle = os.open(path, os.O_RDONLY)
+        try:
+            self.handle = os.open(path, os.O_RDONLY)
+            size, length = os.fstat(self.handle).st_size, 16 * chunks + 4
+            tail = os.pread(self.handle, length, max(0, size - length))
+        except OSError as error:
+            raise StoreError(f"a shard cannot be read: {error.strerror}.", where=path) from None
+        self.index = _parsed_index(tail, size, chunks, path)
 
     def __del__(self) -> None:
         if hasattr(self, "handle"):
             os.close(self.handle)
+
+
+class OpenShards:
+    """The shards that stay open, at most 64: many readers share one, so that handles never run out."""
+
+    def __init__(self) -> None:
+        self._shards: OrderedDict[Path, _OpenShard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: Path, chunks: int) -> _OpenShard:
+        """The shard, opened unless it is.
+
+        Raises:
+            StoreError: the file is missing, cut, or not such a shard.
+        """
+        with self._lock:
+            if path not in self._shards:
+                self._shards[path] = _OpenShard(path, chunks)
+                if len(self._shards) > _OPEN_SHARDS:
+                    self._shards.popitem(last=False)
+            self._shards.move_to_end(path)
+            return self._shards[path]
 
 
 class ArrayReader:
@@ -101,16 +113,19 @@ class ArrayReader:
     Args:
         folder: the array's folder.
         spec: what its `zarr.json` says.
-        check: verify checksums `always`, at the `first` touch of a chunk, or `never`.
+        check: verify checksums `always`, at the `first` touch of a chunk, or `never`; compressed and
+            plain chunks are verified always.
+        shards: where open shards are kept; None = of this reader alone.
 
     It may be used from several threads.
     """
 
-    def __init__(self, folder: Path, spec: ArraySpec, check: str = "first") -> None:
+    def __init__(
+        self, folder: Path, spec: ArraySpec, check: str = "first", shards: OpenShards | None = None
+    ) -> None:
         self.folder, self.spec, self.check = folder, spec, check
-        self._shards: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._shards = shards or OpenShards()
         self._verified: set[int] = set()
-        self._lock = threading.Lock()
 
     def read(self, rows: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
         """[len(rows), ...] in the stored dtype; rows without a chunk hold the fill value.
@@ -132,13 +147,11 @@ class ArrayReader:
         unit, i = divmod(row, self.spec.unit)
         if not self.spec.sharded:
             return (self.folder / self.spec.file(unit)).exists()
-        with self._lock:
-            return int(self._open(unit).index[i, 0]) != EMPTY
+        return int(self._open(unit).index[i, 0]) != EMPTY
 
     def _read_sharded(self, row: int, out: np.ndarray) -> None:
         unit, i = divmod(row, self.spec.unit)
-        with self._lock:
-            shard = self._open(unit)
+        shard = self._open(unit)
         offset, size = map(int, shard.index[i])
         where = f"{self.folder / self.spec.file(unit)}, row {row}"
         if offset == EMPTY:
@@ -155,7 +168,8 @@ class ArrayReader:
             raise StoreError(f"a chunk holds {size:,} bytes instead of {out.nbytes + 4:,}.", where=where)
         crc = bytearray(4)
         body = out.data.cast("B")
-        os.preadv(shard.handle, [body, crc], offset)
+        if os.preadv(shard.handle, [body, crc], offset) != size:
+            raise StoreError("a shard ends in the middle of a chunk.", where=where)
         if self.check == "never" or (self.check == "first" and row in self._verified):
             return
         if struct.unpack("<I", crc)[0] != google_crc32c.value(bytes(body)):
@@ -173,10 +187,21 @@ class ArrayReader:
                 out[here] = self.spec.fill_array(1)
 
     def _open(self, unit: int) -> _OpenShard:
-        if unit in self._shards:
-            self._shards.move_to_end(unit)
-            return self._shards[unit]
-        self._shards[unit] = _OpenShard(self.folder / self.spec.file(unit), self.spec.unit)
-        if len(self._shards) > _OPEN_SHARDS:
-            self._shards.popitem(last=False)
-        return self._shards[unit]
+        return self._shards.get(self.folder / self.spec.file(unit), self.spec.unit)
+
+
+def _parsed_index(tail: bytes, size: int, chunks: int, where: Path) -> np.ndarray:
+    body = check_crc(tail, where)
+    index = np.frombuffer(body, "<u8").reshape(-1, 2) if len(body) == 16 * chunks else None
+    if index is not None:
+        there = index[index[:, 0] != EMPTY]
+        # Overflow-safe: a forged offset near 2^64 must not wrap around to a small sum.
+        fits = (there[:, 1] <= size) & (there[:, 0] <= size - np.minimum(there[:, 1], size))
+        if fits.all():
+            return index
+    raise StoreError(
+        f"a shard's index does not fit its {size:,} bytes.",
+        where=where,
+        why=f"{chunks} inner chunks were expected",
+        fix="restore the file, or remove it and extract again",
+    )

@@ -49,7 +49,7 @@ def covisible_pairs(scene: Scene) -> list[tuple[int, int]]:
 def scene_agreement(scene: Scene, change: Change = lambda pose: pose) -> float | None:
     """The share of pixels of covisible pairs whose depth agrees to 2 % with the other view's.
 
-    Pixels that are hidden in the other view count as disagreeing, so a sound scene may stay below 1.
+    Pixels that are hidden in the other view are not compared.
 
     Args:
         scene: its covisibility says which pairs are compared.

@@ -15,7 +15,7 @@ from torch import Tensor
 BLOCK = 512
 """Tokens that are worked on at a time, so that their sums stay in the processor's cache."""
 
-RUN = 100000
+RUN = 5
 """Tokens that are added up in float32 before float64 takes over. A float32 sum of n unit vectors is off
 by at most n 2^-24 of n, and a product of two such sums by twice that share, so that a mean cosine is off
 by at most 10 * 2^-24 = 6e-7 however many tokens a cell has. Most segments are one run."""
