@@ -69,17 +69,21 @@ def missing_field(view: PreparedView, needs: frozenset[str]) -> str:
     return next((name for name in sorted(needs) if not have[name]), "")
 
 
-def stored(values: Tensor, storage: str) -> tuple[np.ndarray, np.ndarray]:
-    """([B, ...] in the stored dtype, [B] bool whether all of a view's numbers are finite in it).
+def narrowed(values: Tensor, storage: str) -> tuple[Tensor, Tensor]:
+    """([B, ...] cast for storage, [B] bool whether all of a view's numbers are finite in it).
 
-    The cast runs on the device, so that the bus carries the small form. bf16 becomes u16.
+    Runs where the values are, so that the bus carries the small form, and does not wait for the device.
     """
-    dtype = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}[storage]
-    cast = values.to(dtype)
-    finite = torch.isfinite(cast).flatten(1).all(dim=1).cpu().numpy()
-    if storage == "bf16":
-        return cast.contiguous().view(torch.int16).cpu().numpy().view(np.uint16), finite
-    return cast.cpu().numpy(), finite
+    cast = values.to({"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}[storage])
+    # Infinity and NaN times 0 are NaN. On a CPU this is ten times as fast as isfinite of 16-bit numbers.
+    return cast, (cast * 0).flatten(1).sum(dim=1) == 0
+
+
+def on_host(cast: Tensor) -> np.ndarray:
+    """The array that the store keeps; bf16 becomes u16. Waits for the device."""
+    if cast.dtype == torch.bfloat16:
+        return cast.contiguous().view(torch.int16).cpu().numpy().view(np.uint16)
+    return cast.cpu().numpy()
 
 
 def _valid_points(view: PreparedView) -> np.ndarray:

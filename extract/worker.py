@@ -1,31 +1,37 @@
-"""The work on one bundle: decode ahead on threads, one forward for all layers, write behind.
+"""The work on one bundle: decode ahead on threads, one forward for all layers, keep and write behind.
 
-Batches never cross a unit: so a unit's bytes are the same whether it was computed in one run or after
+The calling thread does nothing but the forward passes and their casts. One thread takes what comes out,
+in order, checks, compresses and sorts it into units; another writes the units. Batches never cross a unit: so a unit's bytes are the same whether it was computed in one run or after
 an interruption. They do cross scenes.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import SceneError, ShardError
 from ..store.layout import GroupSpec
 from ..store.writer import GroupWriter
 from .donors import Donor, Self
-from .forward import encode, missing_field, stored
+from .forward import encode, missing_field, narrowed, on_host
+from .lane import Lane
 from .plan import BundlePlan, Plan
 from .prepare import PreparedView, Request, prepare
 from .sink import Sink
 
 GONE = "the scene was packed again before this view was extracted"
-DECODERS = 4
+DECODERS = min(16, os.cpu_count() or 1)
+KEEPS_UNDER_WAY = 4
 WRITES_UNDER_WAY = 2
 
 
@@ -34,13 +40,20 @@ class Tally:
     """What a run did: counts, seconds by stage (of threads, so they may add up to more), failures.
 
     Attributes:
+        decode_s: reading, decoding and placing.
+        wait_s: in which the forward passes waited for decoded views, or for room to hand features over.
+        encode_s: forward passes and casts, as far as the calling thread takes part.
+        keep_s: fetching features from the device, compressing, and waiting for room to write.
+        write_s: writing shards.
         failures: by (bundle id, row, layer or None for all), the reason.
     """
 
     views: int = 0
     bytes: int = 0
     decode_s: float = 0.0
+    wait_s: float = 0.0
     encode_s: float = 0.0
+    keep_s: float = 0.0
     write_s: float = 0.0
     failures: dict[tuple[str, int, str | None], str] = field(default_factory=dict)
 
@@ -82,20 +95,16 @@ class Worker:
             StoreError: something could not be written.
             EncoderError: the encoder refuses its input.
         """
-        with ThreadPoolExecutor(1, "write") as writer, ThreadPoolExecutor(DECODERS, "decode") as decoders:
-            pending: deque[Future[int]] = deque()
-
-            def submit(write: Callable[[], int]) -> Future[int]:
-                while len(pending) >= WRITES_UNDER_WAY:
-                    pending.popleft().result()
-                pending.append(writer.submit(self._timed, write))
-                return pending[-1]
-
-            layers = {n: self._sink(part, spec, submit, retry) for n, spec in part.layers.items()}
-            others = {n: self._sink(part, spec, submit, retry) for n, spec in part.others.items()}
-            _Pass(self, part, layers, others).run(decoders)
-            while pending:
-                pending.popleft().result()
+        with (
+            Lane("write", WRITES_UNDER_WAY) as writer,
+            Lane("keep", KEEPS_UNDER_WAY) as keeper,
+            ThreadPoolExecutor(DECODERS, "decode") as decoders,
+        ):
+            # Made by the thread that uses them; they may take rows over from older groups at once.
+            sinks = partial(self._sinks, part, writer, retry)
+            layers = keeper.put(partial(sinks, part.layers)).result()
+            others = keeper.put(partial(sinks, part.others)).result()
+            _Pass(self, part, layers, others, keeper).run(decoders)
 
     def encode(self, views: Sequence[PreparedView], layers: tuple[str, ...]):
         """Forward; out of memory halves the batch once, with a notice."""
@@ -114,6 +123,14 @@ class Worker:
     def finished(self, views: int) -> None:
         self.tally.views += views
         self._done(views)
+
+    def _sinks(
+        self, part: BundlePlan, writer: Lane, retry: frozenset[int], specs: dict[str, GroupSpec]
+    ) -> dict[str, Sink]:
+        def submit(write: Callable[[], int]) -> Future[int]:
+            return writer.put(partial(self._timed, write))
+
+        return {name: self._sink(part, spec, submit, retry) for name, spec in specs.items()}
 
     def _sink(
         self,
@@ -140,13 +157,18 @@ class Worker:
 
 
 class _Pass:
-    """One pass over a bundle's rows."""
+    """One pass over a bundle's rows. Methods named `_keep*` run on the keeper's thread."""
 
     def __init__(
-        self, worker: Worker, part: BundlePlan, layers: dict[str, Sink], others: dict[str, Sink]
+        self,
+        worker: Worker,
+        part: BundlePlan,
+        layers: dict[str, Sink],
+        others: dict[str, Sink],
+        keeper: Lane,
     ) -> None:
         self.worker, self.plan, self.part = worker, worker.plan, part
-        self.layers, self.others = layers, others
+        self.layers, self.others, self.keeper = layers, others, keeper
         self.unit = next(iter(part.layers.values())).arrays["tokens"].unit
         needs = self.plan.encoder.info.needs
         self.request = Request(
@@ -158,22 +180,26 @@ class _Pass:
         )
 
     def run(self, decoders: ThreadPoolExecutor) -> None:
-        sinks = [*self.layers.values(), *self.others.values()]
-        rows = sorted(set().union(*(sink.rows for sink in sinks)))
+        rows = sorted(set().union(*(sink.rows for sink in self._sinks)))
+        seen: list[tuple[int, PreparedView | None]] = []
         batch: list[tuple[int, PreparedView]] = []
         for row, view in self._ahead(decoders, rows):
             if batch and (row // self.unit != batch[0][0] // self.unit or len(batch) >= self.worker.batch):
                 self._forward(batch)
                 batch = []
-            if view is None:
-                self._give_up(row)
-                continue
-            self.worker.tally.decode_s += view.decode_s
-            self._keep_view(row, view)
-            if self._takes(row, view):
+            seen.append((row, view))
+            if view is not None and self._takes(row, view):
                 batch.append((row, view))
+            if len(seen) >= self.worker.batch:
+                self._hand_over(partial(self._keep_views, seen))
+                seen = []
         if batch:
             self._forward(batch)
+        self._hand_over(partial(self._keep_views, seen))
+
+    @property
+    def _sinks(self) -> list[Sink]:
+        return [*self.layers.values(), *self.others.values()]
 
     def _ahead(self, pool: ThreadPoolExecutor, rows: list[int]) -> Iterator[tuple[int, PreparedView | None]]:
         """Rows in order, decoded ahead; None for a view that cannot be read."""
@@ -181,13 +207,19 @@ class _Pass:
         waiting: deque[tuple[int, Future[PreparedView | str]]] = deque()
         for row in [*rows, None]:
             while waiting and (row is None or len(waiting) >= window):
-                ready, future = waiting.popleft()
-                view = future.result()
-                if isinstance(view, str):
-                    self.worker.tally.failures[self.part.bundle.id, ready, None] = view
-                yield ready, None if isinstance(view, str) else view
+                yield self._awaited(*waiting.popleft())
             if row is not None:
                 waiting.append((row, pool.submit(self._prepared, row)))
+
+    def _awaited(self, row: int, future: Future[PreparedView | str]) -> tuple[int, PreparedView | None]:
+        start = time.perf_counter()
+        view = future.result()
+        self.worker.tally.wait_s += time.perf_counter() - start
+        if isinstance(view, str):
+            self.worker.tally.failures[self.part.bundle.id, row, None] = view
+            return row, None
+        self.worker.tally.decode_s += view.decode_s
+        return row, view
 
     def _prepared(self, row: int) -> PreparedView | str:
         source = self.part.sources[row]
@@ -198,8 +230,49 @@ class _Pass:
         except (SceneError, ShardError) as error:
             return error.what
 
-    def _give_up(self, row: int) -> None:
-        for sink in [*self.layers.values(), *self.others.values()]:
+    def _takes(self, row: int, view: PreparedView) -> bool:
+        """Whether the view goes into a forward pass."""
+        wanted = any(sink.wants(row) for sink in self.layers.values())
+        return wanted and not missing_field(view, self.plan.encoder.info.needs)
+
+    def _forward(self, batch: list[tuple[int, PreparedView]]) -> None:
+        start = time.perf_counter()
+        layers = tuple(n for n, sink in self.layers.items() if any(sink.wants(row) for row, _ in batch))
+        maps = self.worker.encode([view for _, view in batch], layers)
+        cast = {
+            layer: {
+                name: narrowed(values[:, 0], self.plan.storages[layer])
+                for name, values in (("tokens", maps[layer].tokens), ("prefix", maps[layer].prefix))
+                if values is not None
+            }
+            for layer in layers
+        }
+        self.worker.tally.encode_s += time.perf_counter() - start
+        self._hand_over(partial(self._keep_features, [row for row, _ in batch], cast))
+
+    def _hand_over(self, keep: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        self.keeper.put(partial(self._keep, keep))
+        self.worker.tally.wait_s += time.perf_counter() - start
+
+    def _keep(self, keep: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        keep()
+        self.worker.tally.keep_s += time.perf_counter() - start
+
+    def _keep_views(self, views: list[tuple[int, PreparedView | None]]) -> None:
+        for row, view in views:
+            if view is None:
+                self._keep_nothing(row, self._sinks)
+                continue
+            self._keep_view(row, view)
+            lacks = missing_field(view, self.plan.encoder.info.needs)
+            if lacks and any(sink.wants(row) for sink in self.layers.values()):
+                self.worker.tally.failures[self.part.bundle.id, row, None] = f"the view has no {lacks}"
+                self._keep_nothing(row, list(self.layers.values()))
+
+    def _keep_nothing(self, row: int, sinks: list[Sink]) -> None:
+        for sink in sinks:
             if sink.wants(row):
                 sink.add(row, None)
         self.worker.finished(1)
@@ -221,31 +294,12 @@ class _Pass:
             if sink.wants(row):
                 sink.add(row, values[name])
 
-    def _takes(self, row: int, view: PreparedView) -> bool:
-        """Whether the view goes into a forward pass."""
-        wanted = [sink for sink in self.layers.values() if sink.wants(row)]
-        lacks = missing_field(view, self.plan.encoder.info.needs) if wanted else ""
-        if lacks:
-            self.worker.tally.failures[self.part.bundle.id, row, None] = f"the view has no {lacks}"
-            for sink in wanted:
-                sink.add(row, None)
-            self.worker.finished(1)
-        return bool(wanted) and not lacks
-
-    def _forward(self, batch: list[tuple[int, PreparedView]]) -> None:
-        start = time.perf_counter()
-        layers = tuple(n for n, sink in self.layers.items() if any(sink.wants(row) for row, _ in batch))
-        maps = self.worker.encode([view for _, view in batch], layers)
-        for layer in layers:
-            tokens, finite = stored(maps[layer].tokens[:, 0], self.plan.storages[layer])
-            values = {"tokens": tokens}
-            prefix = maps[layer].prefix
-            if prefix is not None:
-                values["prefix"], prefix_finite = stored(prefix[:, 0], self.plan.storages[layer])
-                finite = finite & prefix_finite
-            self._keep_layer(layer, [row for row, _ in batch], values, finite)
-        self.worker.tally.encode_s += time.perf_counter() - start
-        self.worker.finished(len(batch))
+    def _keep_features(self, rows: list[int], cast: dict[str, dict[str, tuple[Tensor, Tensor]]]) -> None:
+        for layer, arrays in cast.items():
+            values = {name: on_host(tensor) for name, (tensor, _) in arrays.items()}
+            finite = np.logical_and.reduce([on_host(all_finite) for _, all_finite in arrays.values()])
+            self._keep_layer(layer, rows, values, finite)
+        self.worker.finished(len(rows))
 
     def _keep_layer(
         self, layer: str, rows: list[int], values: dict[str, np.ndarray], finite: np.ndarray

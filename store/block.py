@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import LayerError, SelectionError, did_you_mean
-from .feature_store import StoredKey
+from .feature_store import FeatureStore, StoredKey
 from .group import StoredGroup
 from .layers import STORAGES, stored_name
-from .layout import find_folder, pixels_folder
+from .layout import pixels_folder
 from .schema import Bundle, SceneRow, ViewRow
 
 
@@ -57,7 +56,7 @@ class Block:
     """Rows of one scene in one bundle, as one encoder's features have them.
 
     Attributes:
-        root: the store.
+        store: where it lies.
         stored_key: whose features.
         bundle, scene_row: where they lie.
         rows: rows of the bundle, without the views that miss a feature.
@@ -66,7 +65,7 @@ class Block:
         missing: by frame name, why a view of the scene has no features.
     """
 
-    root: Path
+    store: FeatureStore
     stored_key: StoredKey
     bundle: Bundle
     scene_row: SceneRow
@@ -74,7 +73,6 @@ class Block:
     views: tuple[ViewRow, ...]
     layers: dict[str, str]
     missing: dict[str, str]
-    check: str = "first"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -186,13 +184,8 @@ class Block:
 
     @cached_property
     def _layer_groups(self) -> dict[str, StoredGroup]:
-        parent = self.root / "features" / self.stored_key.folder
-        idents = [ident for ident in self.stored_key.bundles if ident[0] == self.bundle.id]
-        ident = next((i for i in idents if i[1] == self.bundle.geometry), idents[0])
-        folder = find_folder(parent, ident[0] + (f"-{ident[1]}" if ident[1] else ""))
-        assert folder is not None
         return {
-            layer: StoredGroup(folder / stored_name(layer, storage), self.check)
+            layer: layer_group(self.store, self.stored_key, self.bundle, layer, storage)
             for layer, storage in self.layers.items()
         }
 
@@ -222,12 +215,20 @@ class Block:
         return pixels_folder(self.stored_key.key.preprocess, self.patch)
 
     def _there(self, folder: str, what: str, fix: str, array: str | None = None) -> StoredGroup:
-        group = StoredGroup(self.root / folder, self.check)
+        group = self.store.group(self.store.root / folder)
         if not group.committed or (array is not None and not group.has(array)):
             raise SelectionError(
-                f"the store has no {what} for these views.", where=self.root / folder, fix=fix
+                f"the store has no {what} for these views.", where=self.store.root / folder, fix=fix
             )
         return group
+
+
+def layer_group(
+    store: FeatureStore, stored: StoredKey, bundle: Bundle, layer: str, storage: str
+) -> StoredGroup:
+    """The group of one stored layer of one bundle."""
+    folder = store.root / "features" / stored.folder / stored.folders[stored.at(bundle)]
+    return store.group(folder / stored_name(layer, storage))
 
 
 def best_storage(storages: Sequence[str]) -> str:

@@ -8,48 +8,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SelectionError, StoreError, StoreMismatchError, did_you_mean, first_few
+from ..errors import ConfigError, SelectionError, StoreError, StoreMismatchError, did_you_mean, first_few
 from .arrays import group_document
-from .atomic import read_json
+from .atomic import read_json, remove_abandoned
 from .catalog import Catalog
+from .group import StoredGroup
 from .key import FeatureKey, Preprocess, canonical_json, identity
 from .layers import layer_order, split_stored
 from .layout import bundle_identity
-from .schema import VERSION, Split, ViewSet
+from .schema import VERSION, Bundle, Split, ViewSet
+from .shard_io import OpenShards
 from .view_sets import read_sets
 from .writer import write_if_changed
 
 if TYPE_CHECKING:
     from .selection import Selection
 
-
-@dataclass(frozen=True, kw_only=True)
-class StoredKey:
-    """A feature key that has something in the store.
-
-    Attributes:
-        key: the key itself.
-        folder: its folder under `features/`.
-        patch_size: pixels per token side of its encoder.
-        depth: number of its blocks.
-        bundles: by bundle id (and geometry, for oracles), the committed layers with their storage.
-    """
-
-    key: FeatureKey
-    folder: str
-    patch_size: int
-    depth: int
-    bundles: dict[tuple[str, str | None], dict[str, tuple[str, ...]]]
-
-    @property
-    def name(self) -> str:
-        """`dinov2_base@8f31c2abcdef`."""
-        return f"{self.key.encoder}@{self.key.id}"
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Every layer that is committed somewhere, shallow to deep."""
-        return tuple(sorted({name for layers in self.bundles.values() for name in layers}, key=layer_order))
+CHECKS = ("always", "first", "never")
+OPTIONS = ("layers", "scene", "dataset", "split", "sets", "views", "storage", "version")
 
 
 class FeatureStore:
@@ -61,10 +37,17 @@ class FeatureStore:
     Args:
         root: the store's folder; use `open` or `create`.
         check: verify checksums `always`, at the `first` touch of a chunk, or `never`.
+
+    Raises:
+        ConfigError: the check is unknown.
     """
 
     def __init__(self, root: Path, check: str = "first") -> None:
+        if check not in CHECKS:
+            raise ConfigError(f"check={check} is not known.", where="check", fix=did_you_mean(check, CHECKS))
         self.root, self.check = root, check
+        self._shards = OpenShards()
+        self._groups: dict[Path, StoredGroup] = {}
 
     @classmethod
     def open(cls, path: str | Path, check: str = "first") -> FeatureStore:
@@ -94,6 +77,7 @@ class FeatureStore:
         root = Path(path)
         if (root / "zarr.json").exists():
             return cls.open(root)
+        remove_abandoned(root)
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise StoreError(
                 "the path is taken by something that is no store.",
@@ -111,6 +95,10 @@ class FeatureStore:
     def catalog(self) -> Catalog:
         """The catalog as it was when first asked for; open the store again to see later changes."""
         return Catalog.read(self.root / "catalog")
+
+    def group(self, folder: Path) -> StoredGroup:
+        """The reader of a group, one for all who ask."""
+        return self._groups.setdefault(folder, StoredGroup(folder, self.check, self._shards))
 
     def keys(self) -> list[StoredKey]:
         """All keys with at least one committed layer, in order of name and id.
@@ -156,9 +144,11 @@ class FeatureStore:
             fields: fields of the key that narrow it, such as `grid="aspect:24"`.
 
         Raises:
+            ConfigError: a key has no such field.
             SelectionError: no key has that name, or several do.
             StoreMismatchError: keys have that name, but none has those fields.
         """
+        _check_fields(fields)
         name, _, prefix = encoder.partition("@")
         everything = self.keys()
         # A timm model without its tag (`vit_small_patch14_dinov2` for `....lvd142m`) is understood.
@@ -208,56 +198,35 @@ class FeatureStore:
         return read_sets(self.root / "sets" / f"{name}.json")
 
     def splits(self) -> dict[str, Split]:
-        """The splits kept in the store, by name."""
-        found = [Split.from_dict(read_json(path)) for path in sorted(self.root.glob("splits/*.json"))]
+        """The splits kept in the store, by name.
+
+        Raises:
+            StoreError: one is damaged.
+        """
+        found = [read_split(path) for path in sorted(self.root.glob("splits/*.json"))]
         return {split.name: split for split in found}
 
-    def _stored_key(self, folder: Path) -> StoredKey:
-        attributes = read_json(folder / "zarr.json")["attributes"]
-        try:
-            key = FeatureKey.from_dict(json.loads(attributes["feature_key"]))
-            patch, depth = int(attributes["patch_size"]), int(attributes["depth"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise _damaged_key(folder, str(error)) from None
-        if key.id != identity(folder.name):
-            raise _damaged_key(folder, f"its fields hash to {key.id}")
-        bundles = {
-            bundle_identity(path.name): _layers(path) for path in sorted(folder.iterdir()) if path.is_dir()
-        }
-        return StoredKey(
-            key=key,
-            folder=folder.name,
-            patch_size=patch,
-            depth=depth,
-            bundles={ident: layers for ident, layers in bundles.items() if ident[0] and layers},
-        )
 
+def read_split(path: Path) -> Split:
+    """The split of a file.
 
-def _layers(bundle: Path) -> dict[str, tuple[str, ...]]:
-    layers: dict[str, tuple[str, ...]] = {}
-    for document in sorted(bundle.glob("*/tokens/zarr.json")):
-        group = document.parent.parent
-        if (group / "zarr.json").exists():
-            layer, storage = split_stored(group.name)
-            layers[layer] = (*layers.get(layer, ()), storage)
-    return layers
-
-
-def _differing(key: FeatureKey, fields: dict[str, Any]) -> list[str]:
-    have = {**key.to_dict(), **key.to_dict()["preprocess"]}
-    asked = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items() if v is not None}
-    return [f"{n}: stored {have.get(n)}, asked {v}" for n, v in asked.items() if have.get(n) != v]
-
-
-def _told_apart(keys: list[StoredKey]) -> list[str]:
-    first = keys[0]
-    rest = [f"{k.name} differs in {', '.join(k.key.differences(first.key))}" for k in keys[1:]]
-    return [first.name, *rest]
+    Raises:
+        StoreError: it is damaged.
+    """
+    document = read_json(path)
+    try:
+        return Split.from_dict(document)
+    except (KeyError, TypeError, StoreError) as error:
+        text = error.what if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+        raise StoreError(
+            "a split is damaged.", where=path, why=text, fix="remove it and run the extraction again"
+        ) from None
 
 
 def _check_version(root: Path) -> None:
     document = read_json(root / "zarr.json")
-    attributes = document.get("attributes", {}) if isinstance(document, dict) else {}
+    attributes = document.get("attributes") if isinstance(document, dict) else None
+    attributes = attributes if isinstance(attributes, dict) else {}
     if attributes.get("format") != "strata":
         raise StoreError(
             "this Zarr group is not a store of Strata.",
@@ -273,11 +242,3 @@ def _check_version(root: Path) -> None:
             fix="use the program that wrote it, or extract into a new store",
         )
 
-
-def _damaged_key(folder: Path, why: str) -> StoreError:
-    return StoreError(
-        "a feature key's document is damaged.",
-        where=folder / "zarr.json",
-        why=why,
-        fix="restore the file, or extract into a new store",
-    )

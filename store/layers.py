@@ -33,7 +33,7 @@ def resolve_layers(wanted: Iterable[str], available: Iterable[str], depth: int) 
     Raises:
         LayerError: a name is outside the grammar or the encoder does not have it.
     """
-    have, wanted = tuple(available), tuple(wanted)
+    have, wanted = tuple(available), (wanted,) if isinstance(wanted, str) else tuple(wanted)
     resolved = [_resolve(name.strip(), depth) for name in wanted]
     for asked, name in zip(wanted, resolved, strict=True):
         if name not in have:

@@ -72,12 +72,13 @@ def test_views_are_read_once_per_block():
     assert calls == [[0, 2], [0]]
 
 
-def test_covisible_pairs_use_the_mean_of_both_directions():
-    shares = ((1.0, 0.3, 0.0), (0.1, 1.0, 0.5), (0.39, 0.1, 1.0))
+def test_covisible_pairs_are_ordered_and_measured_by_what_a_view_shows_itself():
+    shares = ((1.0, 0.3, 0.0), (0.1, 0.4, 0.5), (0.39, 0.1, 1.0))
     one = view_set("wxy", [A, B, C], shares)
     whole = PlacedSet(view_set=one, names=("w", "x", "y"))
-    assert covisible_pairs([whole, whole]) == [("w", "x"), ("x", "y")]
-    assert covisible_pairs([PlacedSet(view_set=one, names=("w", "x"), dropped=("y",))]) == [("w", "x")]
+    assert covisible_pairs([whole, whole]) == [("w", "x"), ("x", "w"), ("x", "y"), ("y", "w")]
+    two = PlacedSet(view_set=one, names=("w", "x"), dropped=("y",))
+    assert covisible_pairs([two]) == [("w", "x"), ("x", "w")]
     unknown = view_set("wx", [A, B])
     assert covisible_pairs([PlacedSet(view_set=unknown, names=("w", "x"))]) == []
 
@@ -97,7 +98,7 @@ def test_depth_agreement_sees_a_wrong_camera(shift_m: float, expected: float):
     record = depth_record(part, [one])
     assert record.unit == "scene"
     assert record.value == expected
-    assert record.covariates["pairs"] == 1
+    assert record.covariates["pairs"] == 2
     assert record.covariates["compared_px"] > 12 * 16
 
 

@@ -1,0 +1,112 @@
+@dataclass(frozen=True, kw_only=True)
+class StoredKey:
+    """A feature key that has something in the store.
+
+    Attributes:
+        key: the key itself.
+        folder: its folder under `features/`.
+        patch_size: pixels per token side of its encoder.
+        depth: number of its blocks.
+        bundles: by bundle id (and geometry, for oracles), the committed layers with their storage.
+        folders: likewise, the bundle's folder.
+    """
+
+    key: FeatureKey
+    folder: str
+    patch_size: int
+    depth: int
+    bundles: dict[tuple[str, str | None], dict[str, tuple[str, ...]]]
+    folders: dict[tuple[str, str | None], str]
+
+    @property
+    def name(self) -> str:
+        """`dinov2_base@8f31c2abcdef`."""
+        return f"{self.key.encoder}@{self.key.id}"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer that is committed somewhere, shallow to deep."""
+        return tuple(sorted({name for layers in self.bundles.values() for name in layers}, key=layer_order))
+
+    @cached_property
+    def bundle_ids(self) -> frozenset[str]:
+        """Of the bundles, whatever their geometry."""
+        return frozenset(bundle for bundle, _ in self.bundles)
+
+    def at(self, bundle: Bundle) -> tuple[str, str | None]:
+        """Which of `bundles` belongs to that bundle as its geometry is now."""
+        by_image = (bundle.id, None)
+        return by_image if by_image in self.bundles else (bundle.id, bundle.geometry)
+
+
+def read_key(folder: Path) -> StoredKey:
+    """The key of a folder under `features/`, with what is committed of it.
+
+    Raises:
+        StoreError: its document is damaged.
+    """
+    document = read_json(folder / "zarr.json")
+    try:
+        attributes = document["attributes"]
+        key = FeatureKey.from_dict(json.loads(attributes["feature_key"]))
+        patch, depth = int(attributes["patch_size"]), int(attributes["depth"])
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        what = error.what if isinstance(error, ConfigError) else error
+        raise _damaged_key(folder, f"{type(error).__name__}: {what}") from None
+    if key.id != identity(folder.name):
+        raise _damaged_key(folder, f"its fields hash to {key.id}")
+    folders = {
+        bundle_identity(path.name): path.name for path in sorted(folder.iterdir()) if path.is_dir()
+    }
+    layers = {ident: _layers(folder / name) for ident, name in folders.items() if ident[0]}
+    bundles = {ident: names for ident, names in layers.items() if names}
+    return StoredKey(
+        key=key,
+        folder=folder.name,
+        patch_size=patch,
+        depth=depth,
+        bundles=bundles,
+        folders={ident: folders[ident] for ident in bundles},
+    )
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
+    known = {*FeatureKey.__dataclass_fields__, *Preprocess.__dataclass_fields__} - {"preprocess"}
+    for name in fields:
+        if name not in known:
+            raise ConfigError(
+                f"select has no option {name!r}, and a key no such field.",
+                where=name,
+                fix=did_you_mean(name, {*known, *OPTIONS}),
+            )
+
+
+def _differing(key: FeatureKey, fields: dict[str, Any]) -> list[str]:
+    have = {**key.to_dict(), **key.to_dict()["preprocess"]}
+    asked = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items() if v is not None}
+    return [f"{n}: stored {have.get(n)}, asked {v}" for n, v in asked.items() if have.get(n) != v]
+
+
+def _told_apart(keys: list[StoredKey]) -> list[str]:
+    first = keys[0]
+    rest = [f"{k.name} differs in {', '.join(k.key.differences(first.key))}" for k in keys[1:]]
+    return [first.name, *rest]
+
+
+def _layers(bundle: Path) -> dict[str, tuple[str, ...]]:
+    layers: dict[str, tuple[str, ...]] = {}
+    for document in sorted(bundle.glob("*/tokens/zarr.json")):
+        group = document.parent.parent
+        if (group / "zarr.json").exists():
+            layer, storage = split_stored(group.name)
+            layers[layer] = (*layers.get(layer, ()), storage)
+    return layers
+
+
+def _damaged_key(folder: Path, why: str) -> StoreError:
+    return StoreError(
+        "a feature key's document is damaged.",
+        where=folder / "zarr.json",
+        why=why,
+        fix="restore the file, or extract into a new store",
+    )
