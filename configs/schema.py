@@ -61,6 +61,16 @@ class SetsOptions:
     set_seed: int = _option(777, "seed of the walks")
     sampler: str = _option("strata", "strata | mapanything (its exact random numbers)")
 
+    def as_sampler(self) -> dict[str, Any]:
+        """The options as a sets file names them."""
+        return {
+            "views": self.set_views,
+            "count": self.set_count,
+            "threshold": self.set_threshold,
+            "seed": self.set_seed,
+            "sampler": self.sampler,
+        }
+
 
 @dataclass(kw_only=True)
 class SetsConfig(SetsOptions, ScenesConfig):
@@ -120,7 +130,7 @@ class CorrespondenceConfig(SetsOptions):
     reference_voxel: float = _option(0.3, "edge of protocol=reference, in scene units")
     scene: str | None = _option(None, "only scenes whose id matches this glob")
     split: str | None = _option(None, "only the scenes of this split")
-    sets: str | None = _option(None, "sets file; none = the sets kept in the store")
+    sets: str | None = _option(None, "sets file; none = the store's sets of these set_ options")
     out: str = _option("runs/correspondence", "folder for records.jsonl, sets.json, config.json, pictures")
     pictures: int = _option(2, "PCA pictures: sets per dataset")
     seed: int = _option(0, "seed of the bootstrap")

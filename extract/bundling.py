@@ -7,13 +7,11 @@ is grouped in order of scene id into new bundles.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ..store.catalog import Catalog
+from ..store.catalog import Catalog, natural
 from ..store.key import Preprocess, Size
 from ..store.schema import (
     MAX_BUNDLE_VIEWS,
@@ -147,7 +145,8 @@ def assign_bundles(
         )
 
     finished = [bundle for bundle in candidates if complete(bundle)]
-    begun = [b for b in candidates if b not in finished and can_be_finished(b) and started(b)]
+    done = {bundle.id for bundle in finished}
+    begun = [b for b in candidates if b.id not in done and can_be_finished(b) and started(b)]
     for bundle in sorted(finished, key=lambda b: (-gain(b), b.id)) + sorted(begun, key=_size_order):
         if gain(bundle):
             take(bundle)
@@ -159,11 +158,6 @@ def assign_bundles(
             take(bundle)
     reused = [Assigned(bundle=bundle, views=catalog.views(bundle), new=False) for bundle in chosen]
     return [*reused, *_group(list(left.values()), generations)]
-
-
-def natural(text: str) -> list[Any]:
-    """Sort key in which `scene2` comes before `scene10`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def _generation(want: Want, catalog: Catalog) -> int:

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..configs.schema import SetsOptions
-from ..store.key import digest, readable
 from ..store.schema import Split
-from ..store.view_sets import read_sets, write_sets
+from ..store.view_sets import read_sets, sets_name, write_sets
 from ..store.writer import write_if_changed
 from .bundling import natural
 from .packed_scene import PackedScene
@@ -28,15 +27,8 @@ def keep_sets(root: Path, scenes: Sequence[PackedScene], options: SetsOptions) -
 
     One file per choice of options, `walk-4x20@1f2e3d.json`. A scene without covisibility has none.
     """
-    sampler = {
-        "views": options.set_views,
-        "count": options.set_count,
-        "threshold": options.set_threshold,
-        "seed": options.set_seed,
-        "sampler": options.sampler,
-    }
-    name = readable(f"walk-{options.set_views}x{options.set_count}", digest(sampler)[:6])
-    path = root / "sets" / f"{name}.json"
+    sampler = options.as_sampler()
+    path = root / "sets" / f"{sets_name(sampler)}.json"
     now = {scene.id for scene in scenes}
     sets = [view_set for view_set in (read_sets(path) if path.exists() else []) if view_set.scene not in now]
     skipped, dropped, of_dataset = [], 0, Counter[str]()

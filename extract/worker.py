@@ -1,7 +1,9 @@
 """The work on one bundle: decode ahead on threads, one forward for all layers, keep and write behind.
 
 The calling thread does nothing but the forward passes and their casts. One thread takes what comes out,
-in order, checks, compresses and sorts it into units; another writes the units. Batches never cross a unit: so a unit's bytes are the same whether it was computed in one run or after
+in order, compresses it and sorts it into units; another writes the units.
+
+Batches never cross a unit: so a unit's bytes are the same whether it was computed in one run or after
 an interruption. They do cross scenes.
 """
 
@@ -12,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -28,34 +29,12 @@ from .lane import Lane
 from .plan import BundlePlan, Plan
 from .prepare import PreparedView, Request, prepare
 from .sink import Sink
+from .tally import Tally
 
 GONE = "the scene was packed again before this view was extracted"
 DECODERS = min(16, os.cpu_count() or 1)
 KEEPS_UNDER_WAY = 4
 WRITES_UNDER_WAY = 2
-
-
-@dataclass
-class Tally:
-    """What a run did: counts, seconds by stage (of threads, so they may add up to more), failures.
-
-    Attributes:
-        decode_s: reading, decoding and placing.
-        wait_s: in which the forward passes waited for decoded views, or for room to hand features over.
-        encode_s: forward passes and casts, as far as the calling thread takes part.
-        keep_s: fetching features from the device, compressing, and waiting for room to write.
-        write_s: writing shards.
-        failures: by (bundle id, row, layer or None for all), the reason.
-    """
-
-    views: int = 0
-    bytes: int = 0
-    decode_s: float = 0.0
-    wait_s: float = 0.0
-    encode_s: float = 0.0
-    keep_s: float = 0.0
-    write_s: float = 0.0
-    failures: dict[tuple[str, int, str | None], str] = field(default_factory=dict)
 
 
 class Worker:

@@ -12,7 +12,7 @@ from ..errors import ProbeError, SelectionError, StrataError
 from ..progress import Progress
 from ..store.feature_store import FeatureStore
 from ..store.key import digest
-from ..store.view_sets import read_sets
+from ..store.view_sets import read_sets, sets_name
 from .base import Record
 from .correspondence import NUMERICS, Correspondence, protocols_of
 from .correspondence_table import print_table
@@ -64,7 +64,7 @@ class CorrespondenceRun:
         self.config, self.console, self.out = config, console, Path(config.out)
         self.store = FeatureStore.open(config.store)
         self.sets: dict[str, list[ViewSet]] = defaultdict(list)
-        for view_set in read_sets(config.sets) if config.sets else self.store.view_sets():
+        for view_set in read_sets(config.sets) if config.sets else _stored_sets(self.store, config):
             self.sets[view_set.scene].append(view_set)
         self.probe = Correspondence(self.sets, protocols_of(config))
         self.skipped: Counter[str] = Counter()
@@ -176,6 +176,15 @@ class CorrespondenceRun:
             why="\n".join(sorted(self.skipped)) or "the selection and the sets share no scene",
             fix="make sets of these scenes (`strata sets make`); they need depth and poses",
         )
+
+
+def _stored_sets(store: FeatureStore, config: CorrespondenceConfig) -> list[ViewSet]:
+    """The store's sets of the asked options; by default whichever the store has, if there is one choice."""
+    asked = config.as_sampler()
+    defaults = type(config)(store=config.store).as_sampler()
+    names = store.set_names()
+    only = len(names) == 1 and asked == defaults
+    return store.view_sets(names[0] if only else sets_name(asked))
 
 
 def _empty_store(root: Path) -> SelectionError:

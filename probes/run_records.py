@@ -63,12 +63,18 @@ def describe_run(
         **{name: version(name) for name in ("torch", "numpy")},
         "platform": platform.platform(),
         "selections": {selection.stored_key.name: selection.fingerprint for selection in selections},
+        "weights": {selection.key.id: _weights(selection) for selection in selections},
     }
     command = command_line("strata probe correspondence", config)
     document = {"command": command, "config": resolved(config), "provenance": provenance}
     write_json(out / "config.json", document)
     every_set = [view_set for scene in sorted(sets) for view_set in sets[scene]]
     write_sets(out / "sets.json", every_set, sampler={"taken_from": config.sets or config.store})
+
+
+def _weights(selection: Selection) -> str:
+    """Where an encoder's weights came from; `random:<seed>` makes it a floor."""
+    return selection.parts[0].provenance(selection.layers[0]).get("weights", "unknown")
 
 
 def part_path(out: Path, owner: str, scene: str) -> Path:

@@ -12,11 +12,12 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import LayerError, SelectionError, did_you_mean
-from .feature_store import FeatureStore, StoredKey
+from .feature_store import FeatureStore
 from .group import StoredGroup
 from .layers import STORAGES, stored_name
 from .layout import pixels_folder
 from .schema import Bundle, SceneRow, ViewRow
+from .stored_key import StoredKey
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,6 +121,10 @@ class Block:
     def prefix_names(self, layer: str) -> tuple[str, ...]:
         group = self._layer(layer)
         return tuple(group.array_attributes("prefix").get("names", ())) if group.has("prefix") else ()
+
+    def provenance(self, layer: str) -> dict[str, str]:
+        """What a layer was made with: libraries, device, and where the weights came from."""
+        return dict(self._layer(layer).array_attributes("tokens").get("provenance", {}))
 
     def token_points(self, rows: Sequence[int] | None = None) -> TokenPoints:
         """Token points of the block's views.

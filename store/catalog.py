@@ -7,6 +7,7 @@ is current, the others are stale.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -89,6 +90,11 @@ class Catalog:
         self.bundles[bundle.id] = bundle
         self._views[bundle.id] = tuple(views)
         self.__dict__.pop("rows", None)
+
+
+def natural(text: str) -> list[Any]:
+    """Sort key in which `scene2` comes before `scene10`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def _parsed(path: Path, document: Any) -> Bundle:

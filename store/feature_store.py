@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, SelectionError, StoreError, StoreMismatchError, did_you_mean, first_few
+from ..errors import ConfigError, SelectionError, StoreError, did_you_mean, first_few
 from .arrays import group_document
 from .atomic import read_json, remove_abandoned
 from .catalog import Catalog
 from .group import StoredGroup
-from .key import FeatureKey, Preprocess, canonical_json, identity
-from .layers import layer_order, split_stored
-from .layout import bundle_identity
-from .schema import VERSION, Bundle, Split, ViewSet
+from .key import FeatureKey, Preprocess, canonical_json
+from .schema import VERSION, Split, ViewSet
 from .shard_io import OpenShards
+from .stored_key import StoredKey, choose_key, read_key
 from .view_sets import read_sets
 from .writer import write_if_changed
 
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from .selection import Selection
 
 CHECKS = ("always", "first", "never")
-OPTIONS = ("layers", "scene", "dataset", "split", "sets", "views", "storage", "version")
 
 
 class FeatureStore:
@@ -106,7 +102,7 @@ class FeatureStore:
         Raises:
             StoreError: a key's document is damaged.
         """
-        found = [self._stored_key(path.parent) for path in self.root.glob("features/*/zarr.json")]
+        found = [read_key(path.parent) for path in self.root.glob("features/*/zarr.json")]
         return sorted((key for key in found if key.bundles), key=lambda key: key.name)
 
     def declare_key(self, key: FeatureKey, patch_size: int, depth: int) -> None:
@@ -131,8 +127,8 @@ class FeatureStore:
         )
 
     def select(self, encoder: str, **options: Any) -> Selection:
-        """A lazy selection of one key's features; see `selection.select`."""
-        from .selection import select
+        """A lazy selection of one key's features; see `select.select`."""
+        from .select import select
 
         return select(self, encoder, **options)
 
@@ -148,52 +144,29 @@ class FeatureStore:
             SelectionError: no key has that name, or several do.
             StoreMismatchError: keys have that name, but none has those fields.
         """
-        _check_fields(fields)
-        name, _, prefix = encoder.partition("@")
-        everything = self.keys()
-        # A timm model without its tag (`vit_small_patch14_dinov2` for `....lvd142m`) is understood.
-        exact = [k for k in everything if k.key.encoder == name]
-        loose = exact or [k for k in everything if k.key.encoder.partition(".")[0] == name]
-        named = [k for k in loose if k.key.id.startswith(prefix)]
-        if not named:
-            raise SelectionError(
-                f"the store has no features of {encoder!r}.",
-                where=self.root,
-                why=f"it has {first_few(k.name for k in everything) or 'none'}",
-                fix=did_you_mean(name, [k.key.encoder for k in everything]),
-            )
-        fitting = [k for k in named if not _differing(k.key, fields)]
-        if not fitting:
-            raise StoreMismatchError(
-                "these features were made with other settings.",
-                where=f"{self.root}, {first_few(k.name for k in named)}",
-                why="; ".join(_differing(named[0].key, fields)),
-                fix="extract with these settings, or select what is stored",
-            )
-        if len(fitting) > 1:
-            raise SelectionError(
-                f"{encoder!r} is stored under {len(fitting)} keys.",
-                where=self.root,
-                why="\n".join(_told_apart(fitting)),
-                fix=f"name one, as in encoder={fitting[0].name}",
-            )
-        return fitting[0]
+        return choose_key(self.keys(), self.root, encoder, fields)
+
+    def set_names(self) -> list[str]:
+        """Names of the view sets kept in the store, one for each choice of sampling options."""
+        return sorted(path.stem for path in self.root.glob("sets/*.json"))
 
     def view_sets(self, name: str | None = None) -> list[ViewSet]:
-        """The sets kept in the store under a name, or all of the only name there is.
+        """The sets kept under a name, or those of the only name there is.
 
         Raises:
-            SelectionError: there are none, or several names.
+            SelectionError: there are none of that name, or several names and none was given.
         """
-        names = sorted(path.stem for path in self.root.glob("sets/*.json"))
+        names = self.set_names()
         if name is None and len(names) == 1:
             name = names[0]
         if name not in names:
             raise SelectionError(
-                f"the store has no view sets {name!r}." if name else "the store has no or several view sets.",
+                f"the store has no view sets {name}."
+                if name
+                else f"the store has {len(names)} choices of view sets.",
                 where=self.root / "sets",
                 why=f"it has {first_few(names) or 'none'}",
-                fix="give sets=FILE, as `strata sets make` writes it",
+                fix="extract with these set_ options, or give sets=FILE, as `strata sets make` writes it",
             )
         return read_sets(self.root / "sets" / f"{name}.json")
 
@@ -241,4 +214,3 @@ def _check_version(root: Path) -> None:
             why="the format changed between them",
             fix="use the program that wrote it, or extract into a new store",
         )
-

@@ -8,11 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from .feature_store import FeatureStore, StoredKey
+from .feature_store import FeatureStore
 from .group import StoredGroup
 from .key import canonical_json
 from .layout import find_folder
 from .selection import Selection
+from .stored_key import StoredKey
 
 
 def ls(path: str, console: Console) -> int:

@@ -278,12 +278,8 @@ def check_scene_id(scene_id: Any) -> str:
     """
     dataset, _, scene = str(scene_id).partition("/")
     bad = {"", ".", ".."}
-    if (
-        not isinstance(scene_id, str)
-        or dataset in bad
-        or scene in bad
-        or re.search(r"[\x00-\x1f/\\]", scene + dataset)
-    ):
+    leads_out = dataset in bad or scene in bad or re.search(r"[\x00-\x1f/\\]", scene + dataset)
+    if leads_out or not isinstance(scene_id, str):
         raise StoreError(
             f"{scene_id!r} is not a scene id.",
             where="scene id",

@@ -6,22 +6,19 @@ Shapes: V views, R C token rows and columns, D channels, N points.
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from functools import cache, cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..errors import LayerError, SelectionError, did_you_mean, first_few
-from .block import Block, best_storage, layer_group
-from .feature_store import FeatureStore, StoredKey
+from ..errors import SelectionError, did_you_mean
+from .block import Block
+from .feature_store import FeatureStore
 from .key import FeatureKey, digest
-from .layers import STORAGES, layer_order, resolve_layers
-from .schema import Bundle, SceneRow, ViewSet
+from .stored_key import StoredKey
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,3 +1,31 @@
+"""Feature keys that a store holds: reading them, and choosing the one that is meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import (
+    ConfigError,
+    SelectionError,
+    StoreError,
+    StoreMismatchError,
+    did_you_mean,
+    first_few,
+)
+from .atomic import read_json
+from .key import FeatureKey, Preprocess, identity
+from .layers import layer_order, split_stored
+from .layout import bundle_identity
+from .schema import Bundle
+
+_OPTIONS = ("layers", "scene", "dataset", "split", "sets", "views", "storage", "version")
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredKey:
     """A feature key that has something in the store.
@@ -55,9 +83,7 @@ def read_key(folder: Path) -> StoredKey:
         raise _damaged_key(folder, f"{type(error).__name__}: {what}") from None
     if key.id != identity(folder.name):
         raise _damaged_key(folder, f"its fields hash to {key.id}")
-    folders = {
-        bundle_identity(path.name): path.name for path in sorted(folder.iterdir()) if path.is_dir()
-    }
+    folders = {bundle_identity(path.name): path.name for path in sorted(folder.iterdir()) if path.is_dir()}
     layers = {ident: _layers(folder / name) for ident, name in folders.items() if ident[0]}
     bundles = {ident: names for ident, names in layers.items() if names}
     return StoredKey(
@@ -70,6 +96,43 @@ def read_key(folder: Path) -> StoredKey:
     )
 
 
+def choose_key(keys: Sequence[StoredKey], root: Path, encoder: str, fields: dict[str, Any]) -> StoredKey:
+    """The one key that is meant; see `FeatureStore.stored_key`."""
+    _check_fields(fields)
+    named = _named(keys, encoder)
+    if not named:
+        raise SelectionError(
+            f"the store has no features of {encoder!r}.",
+            where=root,
+            why=f"it has {first_few(k.name for k in keys) or 'none'}",
+            fix=did_you_mean(encoder.partition("@")[0], [k.key.encoder for k in keys]),
+        )
+    fitting = [k for k in named if not _differing(k.key, fields)]
+    if not fitting:
+        raise StoreMismatchError(
+            "these features were made with other settings.",
+            where=f"{root}, {first_few(k.name for k in named)}",
+            why="; ".join(min((_differing(k.key, fields) for k in named), key=len)),
+            fix="extract with these settings, or select what is stored",
+        )
+    if len(fitting) > 1:
+        raise SelectionError(
+            f"{encoder!r} is stored under {len(fitting)} keys.",
+            where=root,
+            why="\n".join(_told_apart(fitting)),
+            fix=f"name one, as in encoder={fitting[0].name}",
+        )
+    return fitting[0]
+
+
+def _named(keys: Sequence[StoredKey], encoder: str) -> list[StoredKey]:
+    name, _, prefix = encoder.partition("@")
+    # A timm model without its tag (`vit_small_patch14_dinov2` for `....lvd142m`) is understood.
+    exact = [k for k in keys if k.key.encoder == name]
+    loose = exact or [k for k in keys if k.key.encoder.partition(".")[0] == name]
+    return [k for k in loose if k.key.id.startswith(prefix)]
+
+
 def _check_fields(fields: dict[str, Any]) -> None:
     known = {*FeatureKey.__dataclass_fields__, *Preprocess.__dataclass_fields__} - {"preprocess"}
     for name in fields:
@@ -77,7 +140,7 @@ def _check_fields(fields: dict[str, Any]) -> None:
             raise ConfigError(
                 f"select has no option {name!r}, and a key no such field.",
                 where=name,
-                fix=did_you_mean(name, {*known, *OPTIONS}),
+                fix=did_you_mean(name, {*known, *_OPTIONS}),
             )
 
 

@@ -9,10 +9,15 @@ from typing import Any
 
 from ..errors import SetsError, StrataError
 from .atomic import write_atomic
-from .key import canonical_json
+from .key import canonical_json, digest, readable
 from .schema import ViewSet
 
 FORMAT, VERSION = "strata-sets", 1
+
+
+def sets_name(sampler: Mapping[str, Any]) -> str:
+    """`walk-4x20@1f2e3d`, what a store calls the sets of these options."""
+    return readable(f"walk-{sampler['views']}x{sampler['count']}", digest(dict(sampler))[:6])
 
 
 def write_sets(
