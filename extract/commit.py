@@ -20,7 +20,7 @@ UNKNOWN = "the view failed in an earlier run"
 
 
 def commit_bundle(plan: Plan, part: BundlePlan, reasons: Reasons, weights: str, again: bool = False) -> None:
-    """Commit every group of a bundle that is not visible yet.
+    """Commit every group of a bundle that is not visible yet; renamed frames get their new labels.
 
     Args:
         plan, part: whose groups.
@@ -36,11 +36,15 @@ def commit_bundle(plan: Plan, part: BundlePlan, reasons: Reasons, weights: str, 
             cameras = cameras or _cameras(plan, part)
             whole = {name: np.stack([getattr(camera, name) for camera in cameras]) for name in spec.whole}
             writer.commit(labels, whole=whole)
+        else:
+            writer.label(labels)
     for layer, spec in part.layers.items():
         writer = GroupWriter(plan.root, spec)
         if again or not writer.committed:
             attributes = _layer_attributes(plan, part, layer, spec, reasons, weights)
             writer.commit(labels, attributes=attributes)
+        else:
+            writer.label(labels)
 
 
 def _layer_attributes(

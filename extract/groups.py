@@ -78,7 +78,8 @@ class Groups:
         """`images`, `geometry` and `points`, as far as they are kept."""
         preprocess, patch = self.key.preprocess, self.encoder.info.patch_size
         size = (bundle.grid[0] * patch, bundle.grid[1] * patch)
-        unit = self._unit(bundle, unit_views(8 * size[0] * size[1]))
+        pixels = size[0] * size[1]
+        unit = self._unit(bundle, shard_views(unit_views(8 * pixels), 4 * pixels))
         attributes = self.geometry_attributes(bundle)
         images = image_group(preprocess, patch, bundle, size, unit, images=self.views == "all")
         points = points_group(preprocess, bundle, unit, attributes)

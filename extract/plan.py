@@ -25,6 +25,7 @@ from .bundling import Assigned, Versions, Want, assign_bundles, scene_grids, ver
 from .encoders.base import Encoder
 from .groups import VIEWS, Groups
 from .packed_scene import PackedScene, PackedView
+from .scenes.split_lists import read_names
 from .shards import ShardIndex
 from .storage import Sample, choose_storages, sample_views, undecided
 
@@ -209,8 +210,13 @@ def wanted_scenes(config: ExtractConfig, index: ShardIndex) -> tuple[PackedScene
     """The packed scenes that split, glob and limit leave.
 
     Raises:
+        ConfigError: the limit is not positive.
         SelectionError: none is left, or the split is unknown.
     """
+    if config.limit is not None and config.limit < 1:
+        raise ConfigError(
+            f"limit={config.limit} leaves no scene.", where="limit", fix="write limit=1 or more"
+        )
     names = split_scenes(config.split, index.splits) if config.split else None
     scenes = [
         scene
@@ -230,11 +236,14 @@ def wanted_scenes(config: ExtractConfig, index: ShardIndex) -> tuple[PackedScene
 
 
 def split_scenes(split: str, splits: Mapping[str, Iterable[str]]) -> set[str]:
-    """Scene ids of a split; `test` means every `test/<dataset>`.
+    """Scene ids of a split; `test` means every `test/<dataset>`, a .json or .txt file what it lists.
 
     Raises:
         SelectionError: there is no such split.
+        SceneError: the file cannot be read.
     """
+    if Path(split).suffix in (".json", ".txt"):
+        return set(read_names(Path(split)))
     found = [set(ids) for name, ids in splits.items() if name == split or name.startswith(f"{split}/")]
     if not found:
         raise SelectionError(
@@ -255,8 +264,11 @@ def rows_left(root: Path, specs: Iterable[GroupSpec]) -> set[int]:
 def bytes_left(writer: GroupWriter) -> int:
     """Bytes of the units of a group that are still to be written."""
     units = writer.missing_units()
+    # A plain chunk is written in full, a shard holds the rows that there are.
     return sum(
-        len(spec.rows(unit)) * spec.row_bytes for spec in writer.spec.by_unit.values() for unit in units
+        (len(spec.rows(unit)) if spec.sharded else spec.unit) * spec.row_bytes
+        for spec in writer.spec.by_unit.values()
+        for unit in units
     )
 
 

@@ -5,6 +5,7 @@ These files alone of a store are outside byte comparison: they hold times, host 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -119,8 +120,10 @@ def earlier_reasons(root: Path, key_folder: str) -> Reasons:
     """Why views of this key failed in earlier runs: their shards are there, their reasons are here."""
     reasons: Reasons = {}
     for path in sorted(root.glob("runs/*.json")):
-        document = read_json(path)
-        if document.get("key") == key_folder:
-            for bundle, row, layer, why in document.get("failures", ()):
-                reasons[bundle, row, layer] = why
+        # A record that cannot be read costs a reason its words, and no run its work.
+        with contextlib.suppress(StoreError, AttributeError, TypeError, ValueError):
+            document = read_json(path)
+            if document.get("key") == key_folder:
+                for bundle, row, layer, why in document.get("failures", ()):
+                    reasons[bundle, row, layer] = why
     return reasons

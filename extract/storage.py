@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ConfigError, SceneError, did_you_mean
+from ..errors import ConfigError, SceneError, ShardError, did_you_mean
 from ..store.key import FeatureKey
 from ..store.layers import stored_name
 from .bundling import scene_grids
-from .encoders.base import Encoder
+from .encoders.base import Encoder, FeatureMap
 from .forward import encode
 from .packed_scene import PackedScene
 from .prepare import Request, prepare
@@ -75,7 +75,8 @@ def sample_views(
 ) -> Sample:
     """Encode a few views spread evenly over the scenes; views that cannot be read are passed over."""
     every = [(scene, position) for scene in scenes for position in range(len(scene))]
-    chosen = every[:: max(1, len(every) // SAMPLE_VIEWS)][:SAMPLE_VIEWS]
+    count = min(SAMPLE_VIEWS, len(every))
+    chosen = [every[i * len(every) // count] for i in range(count)]
     largest = dict.fromkeys(layers, 0.0)
     start, done = time.perf_counter(), 0
     for scene, position in chosen:
@@ -92,12 +93,18 @@ def sample_views(
         try:
             view = prepare(scene, scene.views[position], request)
             maps = encode(encoder, [view], layers, device)
-        except SceneError:
+        except (SceneError, ShardError):
             continue
         done += 1
         for layer, feature in maps.items():
-            largest[layer] = max(largest[layer], float(torch.nan_to_num(feature.tokens.float()).abs().max()))
+            largest[layer] = max(largest[layer], _largest(feature))
     return Sample(largest=largest, views_per_s=done / max(time.perf_counter() - start, 1e-9))
+
+
+def _largest(feature: FeatureMap) -> float:
+    # Prefix tokens are stored as the tokens are, and registers may be far larger than any token.
+    values = [feature.tokens] if feature.prefix is None else [feature.tokens, feature.prefix]
+    return max(float(torch.nan_to_num(value.float()).abs().max()) for value in values if value.numel())
 
 
 def _by_size(layer: str, sample: Sample | None) -> str:

@@ -7,19 +7,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..configs.schema import SetsOptions
+from ..store.catalog import natural
+from ..store.feature_store import read_split
 from ..store.schema import Split
 from ..store.view_sets import read_sets, sets_name, write_sets
 from ..store.writer import write_if_changed
-from .bundling import natural
 from .packed_scene import PackedScene
 from .sets import sample_sets
 
 
 def keep_splits(root: Path, splits: Mapping[str, Sequence[str]]) -> None:
-    """Put the shards' splits in the store; a split of the same name takes the scenes of both."""
+    """Put the shards' splits in the store; a split of the same name takes the scenes of both.
+
+    Raises:
+        StoreError: a split of that name is there and damaged.
+    """
     for name, scenes in splits.items():
         path = root / "splits" / f"{name.replace('/', '.')}.json"
-        write_if_changed(path, Split(name=name, scenes=tuple(scenes)).to_dict())
+        before = read_split(path).scenes if path.exists() else ()
+        both = sorted({*before, *scenes}, key=natural)
+        write_if_changed(path, Split(name=name, scenes=tuple(both)).to_dict())
 
 
 def keep_sets(root: Path, scenes: Sequence[PackedScene], options: SetsOptions) -> Path:

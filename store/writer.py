@@ -158,16 +158,20 @@ class GroupWriter:
         for name, values in (whole or {}).items():
             spec = self.spec.arrays[name]
             write_atomic(self.folder / name / spec.file(0), encode_chunk(spec, values))
-        labelled = self.folder if self.spec.labels else self.folder.parent
-        _write_labels(labelled, labels)
-        if not self.spec.labels:
-            write_if_changed(labelled / "zarr.json", group_document({"coordinates": "scene"}))
+        self.label(labels)
         # `tokens` is the last of the arrays: whoever looks at it alone sees the whole layer.
         for name in sorted(self.spec.arrays, key=lambda name: name == "tokens"):
             document = self.spec.arrays[name].document((attributes or {}).get(name, {}))
             write_if_changed(self.folder / name / "zarr.json", document)
         own = {**({"coordinates": "scene"} if self.spec.labels else {}), **self.spec.attributes}
         write_json(self.folder / "zarr.json", group_document(own))
+
+    def label(self, labels: tuple[list[str], list[str]]) -> None:
+        """Write the arrays `view` and `scene` beside the rows, unless they are there as they should be."""
+        folder = self.folder if self.spec.labels else self.folder.parent
+        _write_labels(folder, labels)
+        if not self.spec.labels:
+            write_if_changed(folder / "zarr.json", group_document({"coordinates": "scene"}))
 
     def _whole(self, name: str, spec: ArraySpec, unit: int) -> bool:
         path = self.folder / name / spec.file(unit)
@@ -199,6 +203,8 @@ def write_if_changed(path: Path, document: dict[str, Any]) -> None:
 
 def _write_labels(folder: Path, labels: tuple[list[str], list[str]]) -> None:
     for name, values in zip(("view", "scene"), labels, strict=True):
-        if not (folder / name / "zarr.json").exists():
-            write_atomic(folder / name / "c.0", encode_strings(values))
-            write_json(folder / name / "zarr.json", strings_document(len(values), "view"))
+        chunk, encoded = folder / name / "c.0", encode_strings(values)
+        # Frames that were renamed keep their images and so their bundle.
+        if not chunk.exists() or chunk.read_bytes() != encoded:
+            write_atomic(chunk, encoded)
+        write_if_changed(folder / name / "zarr.json", strings_document(len(values), "view"))
