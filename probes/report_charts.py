@@ -34,7 +34,8 @@ SETTINGS: dict[Any, Any] = {
     "axes.edgecolor": GRID,
 }
 """Text stays text, ids are the same in every run, and a `$` in a name is a dollar."""
-WIDTH_IN, HEIGHT_IN, CHARACTER_IN = 5.4, 3.3, 0.075
+WIDTH_IN, HEIGHT_IN, CHARACTER_IN, LEFT_IN = 5.4, 3.3, 0.075, 0.75
+LONGEST_NAME = 24
 LEAST_GAP = 0.062
 """Between two labels, as a share of the axis."""
 
@@ -85,14 +86,19 @@ def line_chart(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    margin = 0.35 + CHARACTER_IN * max(map(len, curves))
+    names = _short_names(list(curves))
+    right_in = 0.35 + CHARACTER_IN * max(map(len, names.values()))
+    plot_in = WIDTH_IN - LEFT_IN - right_in
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
-        axes = figure.add_axes((0.11, 0.17, 0.88 - margin / WIDTH_IN, 0.8))
+        turned = _too_long(categories, plot_in)
+        bottom = 0.33 if turned else 0.19
+        axes = figure.add_axes((LEFT_IN / WIDTH_IN, bottom, plot_in / WIDTH_IN, 0.97 - bottom))
         for encoder, curve in curves.items():
             _draw(axes, curve, categories, encoder_styles[encoder])
-        _frame(axes, categories, x_label, y_label)
-        _name(axes, {e: list(curve.values())[-1].mean for e, curve in curves.items()}, encoder_styles)
+        _frame(axes, categories, x_label, y_label, turned)
+        ends = {encoder: list(curve.values())[-1].mean for encoder, curve in curves.items()}
+        _name(axes, ends, names, encoder_styles)
         buffer = StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue())
@@ -113,12 +119,26 @@ def _draw(axes, curve: Curve, categories: Sequence[str], style: Style) -> None:
     axes.fill_between(x, low, high, color=style.colour, alpha=0.13, linewidth=0)
 
 
-def _frame(axes, categories: Sequence[str], x_label: str, y_label: str) -> None:
+def _short_names(encoders: Sequence[str]) -> dict[str, str]:
+    """Names that leave room for the plot: without a timm tag and cut, as long as they stay different."""
+    cut = {encoder: encoder.partition(".")[0] for encoder in encoders}
+    cut = {e: n if len(n) <= LONGEST_NAME else f"{n[: LONGEST_NAME - 1]}…" for e, n in cut.items()}
+    return cut if len(set(cut.values())) == len(cut) else {encoder: encoder for encoder in encoders}
+
+
+def _shown(categories: Sequence[str]) -> range:
+    """At most 24 of many layers are named."""
+    return range(0, len(categories), -(-len(categories) // 24))
+
+
+def _too_long(categories: Sequence[str], width_in: float) -> bool:
+    return CHARACTER_IN * sum(len(categories[i]) + 2 for i in _shown(categories)) > width_in
+
+
+def _frame(axes, categories: Sequence[str], x_label: str, y_label: str, turned: bool) -> None:
     axes.set_xlim(-0.5, len(categories) - 0.5)
-    step = -(-len(categories) // 24)
-    shown = range(0, len(categories), step)
-    long = sum(len(categories[i]) + 2 for i in shown) > 46
-    turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    shown = _shown(categories)
+    turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if turned else {}
     axes.set_xticks(list(shown), [categories[i] for i in shown], **turn)
     axes.tick_params(length=0, labelcolor=MUTED, pad=5)
     axes.set_xlabel(x_label, labelpad=6)
@@ -129,7 +149,9 @@ def _frame(axes, categories: Sequence[str], x_label: str, y_label: str) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _name(axes, ends: Mapping[str, float], encoder_styles: Mapping[str, Style]) -> None:
+def _name(
+    axes, ends: Mapping[str, float], names: Mapping[str, str], encoder_styles: Mapping[str, Style]
+) -> None:
     """The encoders' names at the right end of their lines, pushed apart where they would overlap."""
     bottom, top = axes.get_ylim()
     encoders = sorted(ends, key=lambda encoder: (ends[encoder], encoder))
@@ -140,7 +162,7 @@ def _name(axes, ends: Mapping[str, float], encoder_styles: Mapping[str, Style]) 
         line = {"color": style.colour, "linewidth": 0.8, "clip_on": False, "transform": axes.transAxes}
         axes.plot([1.0, 1.025], [share, place], **line)
         words = {"va": "center", "size": 8.5, "color": style.colour, "transform": axes.transAxes}
-        axes.text(1.035, place, encoder, **words)
+        axes.text(1.035, place, names[encoder], **words)
 
 
 def _spread(places: list[float]) -> list[float]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import SelectionError
 from .feature_store import FeatureStore
 from .group import StoredGroup
 from .key import canonical_json
-from .layout import find_folder
 from .selection import Selection
 from .stored_key import StoredKey
 
@@ -21,20 +21,25 @@ def ls(path: str, console: Console) -> int:
     store = FeatureStore.open(path)
     table = Table("key", "layers", "scenes", "views", "grids", "features", box=None, pad_edge=False)
     for stored in store.keys():
-        selection = store.select(stored.name)
-        grids = sorted({block.grid for block in selection.parts})
-        table.add_row(
-            stored.name,
-            ", ".join(stored.layers),
-            f"{len(selection.scenes):,}",
-            f"{len(selection):,}",
-            ", ".join(f"{rows}x{cols}" for rows, cols in grids),
-            f"{selection.nbytes / 1e6:,.1f} MB",
-        )
+        table.add_row(stored.name, ", ".join(stored.layers), *_counts(store, stored))
     console.print(table if table.row_count else "the store has no features yet", highlight=False)
     catalog = store.catalog
     console.print(f"{len(catalog.rows):,} scenes in {len(catalog.bundles):,} bundles", highlight=False)
     return 0
+
+
+def _counts(store: FeatureStore, stored: StoredKey) -> list[str]:
+    try:
+        selection = store.select(stored.name)
+    except SelectionError as error:
+        return ["0", "0", error.what]
+    grids = sorted({block.grid for block in selection.parts})
+    return [
+        f"{len(selection.scenes):,}",
+        f"{len(selection):,}",
+        ", ".join(f"{rows}x{cols}" for rows, cols in grids),
+        f"{selection.nbytes / 1e6:,.1f} MB",
+    ]
 
 
 def info(path: str, console: Console) -> int:
@@ -59,15 +64,19 @@ def info(path: str, console: Console) -> int:
 
 
 def _say_key(store: FeatureStore, stored: StoredKey, say) -> None:
-    selection = store.select(stored.name)
     say(f"\n{stored.name}  patch {stored.patch_size}, {stored.depth} blocks")
     say(f"  hashed    {canonical_json(stored.key.to_dict())}")
+    say(f"  made by   {_provenance(store, stored)}")
+    try:
+        selection = store.select(stored.name)
+    except SelectionError as error:
+        say(f"  views     0: {error.what}")
+        return
     say(f"  layers    {', '.join(_layer_text(stored, layer, selection) for layer in stored.layers)}")
     say(
         f"  views     {len(selection):,} of {len(selection.scenes):,} scenes, "
         f"{selection.nbytes / 1e6:,.1f} MB"
     )
-    say(f"  made by   {_provenance(store, stored)}")
     reasons = Counter(selection.left_out.values())
     for why, count in reasons.most_common():
         say(f"  missing   {count:,} views: {why}")
@@ -82,11 +91,7 @@ def _layer_text(stored: StoredKey, layer: str, selection: Selection) -> str:
 
 
 def _provenance(store: FeatureStore, stored: StoredKey) -> str:
-    bundle, geometry = next(iter(stored.bundles))
-    folder = find_folder(
-        store.root / "features" / stored.folder, bundle + (f"-{geometry}" if geometry else "")
-    )
-    assert folder is not None
+    folder = store.root / "features" / stored.folder / next(iter(stored.folders.values()))
     group = next(
         path.parent for path in sorted(folder.glob("*/zarr.json")) if (path.parent / "tokens").is_dir()
     )

@@ -40,7 +40,7 @@ def select(
         layers: layer names; None = all that every selected scene has.
         scene: glob over scene ids `<dataset>/<scene>`, or over scene names alone.
         dataset: dataset name.
-        split: name of a split kept in the store.
+        split: name of a split kept in the store; `test` means every `test/<dataset>`.
         sets: keep the views of these sets only.
         views: keep these `<dataset>/<scene>/<frame>` only.
         storage: f32 | f16 | bf16 | u8; None = the most exact one that is stored.
@@ -187,13 +187,16 @@ def _scene_filter(store: FeatureStore, scene: str | None, dataset: str | None, s
     names: set[str] | None = None
     if split is not None:
         splits = store.splits()
-        if split not in splits:
+        found = [
+            kept.scenes for name, kept in splits.items() if name == split or name.startswith(f"{split}/")
+        ]
+        if not found:
             raise SelectionError(
                 f"the store has no split {split!r}.",
                 where=store.root / "splits",
                 fix=did_you_mean(split, splits),
             )
-        names = set(splits[split].scenes)
+        names = set().union(*found)
 
     def wanted(scene_id: str) -> bool:
         of_dataset, _, name = scene_id.partition("/")
@@ -236,5 +239,5 @@ def _nothing(selection: Selection, asked: str | None) -> SelectionError:
         f"no view fits {asked!r}." if asked else "the selection is empty.",
         where=selection.stored_key.name,
         why=f"the store knows {first_few(scenes) or 'no scenes'}",
-        fix=did_you_mean(asked, scenes) if asked else "extract features first",
+        fix=did_you_mean(asked, scenes) if asked and asked not in scenes else "extract features first",
     )
