@@ -23,14 +23,14 @@ Shapes: B views of a batch, H W pixels.
 from __future__ import annotations
 
 import argparse
-import resource
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -155,9 +155,9 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - start, cpu_s
 
 
-def by_stage(work: Callable[[], Any]) -> Counter[str]:
+def by_stage(work: Callable[[], Any]) -> dict[str, float]:
     """CPU seconds of the stages beside the forward pass, of the threads that did them."""
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
 
     def timed(stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **options: Any) -> Any:
@@ -211,7 +211,7 @@ def _print_stages(ours: Callable[[], Any], forward_s: float, views: int) -> None
     tallies: list[Any] = []
     spent = by_stage(lambda: tallies.append(ours().tally))
     print("CPU beside the forward pass, a view:")
-    for stage, cpu_s in [*spent.items(), ("together", spent.total())]:
+    for stage, cpu_s in [*spent.items(), ("together", sum(spent.values()))]:
         print(f"  {stage:<22}{1e3 * cpu_s / views:7.2f} ms  {cpu_s / forward_s:6.2%} of the forward")
     print(f"  the forward waited {1e3 * tallies[0].wait_s / views:.2f} ms (wall)")
 
@@ -220,9 +220,19 @@ def peak_of(folder: Path) -> tuple[int, int]:
     """(before, at most) bytes of this process, which extracts the shards in `folder`."""
     torch.set_num_threads(1)
     encoder = create(SMALL_ENCODER, WEIGHTS)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     extracted(folder, encoder, 37, unit_views=UNIT_VIEWS)
-    return 1024 * before, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return before, peak_bytes()
+
+
+def peak_bytes() -> int:
+    """Largest resident size of this process so far.
+
+    From Linux's own line: what getrusage tells includes the process that started this one.
+    """
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found, "the kernel tells no VmHWM"
+    return 1024 * int(found[1])
 
 
 def memory(folder: Path) -> bool:

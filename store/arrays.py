@@ -28,6 +28,7 @@ DTYPES = {
     "bool": np.dtype("?"),
 }
 BF16_NAN = 0x7FC0
+_FILLS = {"f": (str, float), "u": (int,), "b": (bool,)}
 _ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
 
@@ -135,8 +136,10 @@ class ArraySpec:
                 raise ValueError(f"shape {list(spec.shape)}, chunks of {spec.unit}")
             if spec.document(document["attributes"]) != document:
                 raise ValueError("its codecs or chunks are not those of the format")
+            if type(spec.fill) not in _FILLS[DTYPES[spec.dtype].kind]:
+                raise ValueError(f"fill value {spec.fill!r}")
             spec.fill_value()
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise StoreError(
                 "an array's document is not one of this format.",
                 where=where,

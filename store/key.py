@@ -207,7 +207,7 @@ def _aspect(grid: str) -> int:
 
 def _size(name: str, value: Any) -> Size:
     sizes = tuple(value) if isinstance(value, list | tuple) else ()
-    if len(sizes) != 2 or not all(isinstance(n, int) and 0 < n < 65536 for n in sizes):
+    if len(sizes) != 2 or not all(type(n) is int and 0 < n < 65536 for n in sizes):
         raise ConfigError(
             f"{name}={value} is not a size.",
             where=name,

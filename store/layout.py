@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from .arrays import BF16_NAN, ArraySpec
@@ -160,11 +159,6 @@ def pixels_folder(preprocess: Preprocess, patch: int) -> str:
 
 def features_folder(key: FeatureKey, bundle: Bundle, needs_geometry: bool) -> str:
     return f"features/{key.folder}/{bundle.geometry_folder if needs_geometry else bundle.folder}"
-
-
-def find_folder(parent: Path, ident: str) -> Path | None:
-    """The folder in `parent` whose name ends in `@<ident>`, whatever its words are."""
-    return next((path for path in parent.glob(f"*@{ident}") if path.is_dir()), None)
 
 
 def bundle_identity(folder: str) -> tuple[str, str | None]:
