@@ -53,10 +53,12 @@ class Option(NamedTuple):
 
 
 def options_of(schema: type, prefix: str = "") -> dict[str, Option]:
-    """Options by dotted name, in the order of the schema."""
+    """Options by dotted name: what must be given, then the schema's own, then those it shares."""
     hints = get_type_hints(schema)
+    own = schema.__dict__.get("__annotations__", {})
+    fields = sorted(dataclasses.fields(schema), key=lambda field: field.name not in own)
     options: dict[str, Option] = {}
-    for field in dataclasses.fields(schema):
+    for field in sorted(fields, key=lambda field: field.default != MISSING):
         name, kind = prefix + field.name, hints[field.name]
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             options |= options_of(kind, f"{name}.")
