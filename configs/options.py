@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import types
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -55,10 +56,13 @@ class Option(NamedTuple):
 def options_of(schema: type, prefix: str = "") -> dict[str, Option]:
     """Options by dotted name: what must be given, then the schema's own, then those it shares."""
     hints = get_type_hints(schema)
-    own = schema.__dict__.get("__annotations__", {})
-    fields = sorted(dataclasses.fields(schema), key=lambda field: field.name not in own)
+    own = inspect.get_annotations(schema)
+
+    def rank(field: dataclasses.Field) -> int:
+        return 0 if field.default == MISSING else 1 if field.name in own else 2
+
     options: dict[str, Option] = {}
-    for field in sorted(fields, key=lambda field: field.default != MISSING):
+    for field in sorted(dataclasses.fields(schema), key=rank):
         name, kind = prefix + field.name, hints[field.name]
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             options |= options_of(kind, f"{name}.")

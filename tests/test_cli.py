@@ -104,7 +104,7 @@ def test_the_config_is_shown_before_a_long_command(strata: Strata, monkeypatch: 
     monkeypatch.setattr("strata.extract.pack.pack", lambda config, console: seen.append(config) or 1)
     code, out, _ = strata("pack", "scenes=in", "out=shards")
     assert code == 1
-    assert "scenes=in source=auto split=none out=shards" in out
+    assert "scenes=in out=shards shard_mb=512 skip_broken=false source=auto split=none" in out
     assert seen == [schema.PackConfig(scenes="in", out="shards")]
 
 
