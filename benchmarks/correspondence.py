@@ -22,11 +22,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from judge import alternate, cpu_seconds, median_interval
 from strata.kernels.voxel_cosine import VoxelCosine, voxel_cosine, voxel_segments
 from torch import Tensor
 
@@ -62,40 +62,6 @@ def all_pairs(tokens: Tensor, ids: Tensor, chunks: Sequence[int]) -> tuple[float
     return corr, corr_count, noncorr, noncorr_count
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def alternate(
-    ours: Callable[[], object], peer: Callable[[], object], times: float
-) -> list[tuple[float, float]]:
-    """CPU seconds of ours and of the peer for one layer, the order turning round each time."""
-
-    def own_s() -> float:
-        return cpu_seconds(lambda: [ours() for _ in range(LAYERS)]) / LAYERS
-
-    def peer_s() -> float:
-        return cpu_seconds(peer) * times
-
-    seconds = []
-    for turn in range(PAIRS + 1):  # the first pair warms up
-        if turn % 2:
-            own = own_s()
-            seconds.append((own, peer_s()))
-        else:
-            other = peer_s()
-            seconds.append((own_s(), other))
-    return seconds[1:]
-
-
-def summary(ratios: list[float]) -> tuple[float, float, float]:
-    """Median and its distribution-free 95 % interval: the 4th and 12th of 15 ordered ratios."""
-    ordered = sorted(ratios)
-    return statistics.median(ordered), ordered[3], ordered[-4]
-
-
 def agree(tokens: Tensor, ids: Tensor) -> bool:
     """Whether both methods give the same means and counts on this input."""
     score: VoxelCosine = voxel_cosine(tokens, ids)
@@ -105,6 +71,11 @@ def agree(tokens: Tensor, ids: Tensor) -> bool:
         and abs(float(score.corr_sum) - corr) / corr_count < 1e-6
         and abs(float(score.noncorr_sum) - noncorr) / noncorr_count < 1e-6
     )
+
+
+def layers(work: Callable[[], object]) -> None:
+    for _ in range(LAYERS):
+        work()
 
 
 def main() -> int:
@@ -124,9 +95,12 @@ def main() -> int:
         }
         peer = partial(all_pairs, tokens, ids, timed)
         for name, work in ours.items():
-            seconds = alternate(work, peer, len(chunks) / len(timed))
-            median, low, high = summary([other / own for own, other in seconds])
-            own_ms = 1e3 * statistics.median(own for own, _ in seconds)
+            seconds = alternate(
+                partial(cpu_seconds, partial(layers, work)), partial(cpu_seconds, peer), PAIRS
+            )
+            times = LAYERS * len(chunks) / len(timed)
+            median, low, high = median_interval([times * other / own for own, other in seconds])
+            own_ms = 1e3 * statistics.median(own for own, _ in seconds) / LAYERS
             spread = f"95 % interval {low:,.0f} to {high:,.0f}"
             print(f"L={length:>6,}  {name:<15} {median:6,.0f}x  {spread}, {own_ms:.2f} CPU ms a layer")
             if length == SIZES[-1] and name == "plan used again":

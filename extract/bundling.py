@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ..store.catalog import Catalog, natural
 from ..store.key import Preprocess, Size
@@ -123,41 +124,70 @@ def assign_bundles(
         complete: whether a bundle has all wanted features.
         started: whether a bundle has some of them.
     """
-    left = {want.place: want for want in wants}
-    held = {bundle.id: _held(bundle, catalog, left) for bundle in _candidates(wants, catalog)}
-    candidates = [catalog.bundles[ident] for ident in held]
-    chosen: list[Bundle] = []
+    choice = _Choice(wants, catalog, generations, available, complete)
+    candidates = sorted(choice.candidates, key=lambda bundle: (-len(bundle), bundle.id))
+    for bundle in sorted(filter(choice.complete, candidates), key=lambda b: (-choice.gain(b), b.id)):
+        choice.take(bundle)
+    for bundle in candidates:
+        if choice.can_be_finished(bundle) and started(bundle) and choice.apart(bundle):
+            choice.take(bundle)
+    for bundle in candidates:
+        if choice.whole(bundle) and 2 * choice.gain(bundle) >= len(bundle) and choice.apart(bundle):
+            choice.take(bundle)
+    reused = [Assigned(bundle=bundle, views=catalog.views(bundle), new=False) for bundle in choice.taken]
+    return [*reused, *_group(list(choice.left.values()), generations)]
 
-    def gain(bundle: Bundle) -> int:
-        return sum(len(left[place].rows) for place in held[bundle.id] if place in left)
 
-    def take(bundle: Bundle) -> None:
-        chosen.append(bundle)
-        for place in held[bundle.id]:
-            left.pop(place, None)
+class _Choice:
+    """Bundles that were taken so far, and what is left to hold; a bundle without gain is not taken."""
 
-    def can_be_finished(bundle: Bundle) -> bool:
+    def __init__(
+        self,
+        wants: Sequence[Want],
+        catalog: Catalog,
+        generations: Mapping[str, int],
+        available: Mapping[str, str],
+        complete: Callable[[Bundle], bool],
+    ) -> None:
+        self.catalog, self.generations, self.available = catalog, generations, available
+        self.complete = cache(complete)
+        self.left = {want.place: want for want in wants}
+        self.candidates = _candidates(wants, catalog)
+        self.taken: list[Bundle] = []
+        self._held = {bundle.id: _held(bundle, catalog, self.left) for bundle in self.candidates}
+
+    def gain(self, bundle: Bundle) -> int:
+        """Wanted rows that no taken bundle holds."""
+        return sum(len(self.left[place].rows) for place in self._held[bundle.id] if place in self.left)
+
+    def take(self, bundle: Bundle) -> None:
+        if self.gain(bundle):
+            self.taken.append(bundle)
+        for place in self._held[bundle.id]:
+            self.left.pop(place, None)
+
+    def whole(self, bundle: Bundle) -> bool:
+        """All its scenes are packed as the bundle has them."""
+        return all(self._packed(row) for row in bundle.scenes)
+
+    def can_be_finished(self, bundle: Bundle) -> bool:
         # Rows of a scene that changed meanwhile are given up; rows that others still have are not.
         return all(
-            available.get(row.id) == row.digest
-            or row.generation < generations.get(row.id, catalog.generation(row.id))
+            self._packed(row)
+            or row.generation < self.generations.get(row.id, self.catalog.generation(row.id))
             for row in bundle.scenes
         )
 
-    finished = [bundle for bundle in candidates if complete(bundle)]
-    done = {bundle.id for bundle in finished}
-    begun = [b for b in candidates if b.id not in done and can_be_finished(b) and started(b)]
-    for bundle in sorted(finished, key=lambda b: (-gain(b), b.id)) + sorted(begun, key=_size_order):
-        if gain(bundle):
-            take(bundle)
-    for bundle in sorted(candidates, key=_size_order):
-        whole = all(available.get(row.id) == row.digest for row in bundle.scenes)
-        # A bundle with a scene that is computed elsewhere would compute that scene twice.
-        apart = all(place in left for place in held[bundle.id])
-        if whole and apart and held[bundle.id] and 2 * gain(bundle) >= len(bundle):
-            take(bundle)
-    reused = [Assigned(bundle=bundle, views=catalog.views(bundle), new=False) for bundle in chosen]
-    return [*reused, *_group(list(left.values()), generations)]
+    def apart(self, bundle: Bundle) -> bool:
+        """None of its scenes is computed elsewhere: else it would be computed twice."""
+        current = filter(self._packed, bundle.scenes)
+        twins = {other.id: other for row in current for other in _twins(bundle, row, self.catalog)}
+        return all(place in self.left for place in self._held[bundle.id]) and not any(
+            map(self.complete, twins.values())
+        )
+
+    def _packed(self, row: SceneRow) -> bool:
+        return self.available.get(row.id) == row.digest
 
 
 def _generation(want: Want, catalog: Catalog) -> int:
@@ -195,8 +225,20 @@ def _held(bundle: Bundle, catalog: Catalog, wants: Mapping[Place, Want]) -> list
     return places
 
 
-def _size_order(bundle: Bundle) -> tuple[int, str]:
-    return -len(bundle), bundle.id
+def _twins(bundle: Bundle, row: SceneRow, catalog: Catalog) -> list[Bundle]:
+    """Other bundles that hold the same rows of a scene."""
+
+    def positions(holder: Bundle, run: SceneRow) -> list[int]:
+        return [view.position for view in catalog.views(holder)[run.start : run.stop]]
+
+    return [
+        other
+        for other, theirs in catalog.rows[row.id]
+        if other.id != bundle.id
+        and not other.sets
+        and (other.grid, theirs.digest) == (bundle.grid, row.digest)
+        and positions(other, theirs) == positions(bundle, row)
+    ]
 
 
 def _group(wants: list[Want], generations: Mapping[str, int]) -> list[Assigned]:

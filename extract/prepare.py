@@ -89,17 +89,17 @@ def prepare(scene: PackedScene, packed: PackedView, request: Request) -> Prepare
     view = packed.view()
     decoded = decode_view(view)
     placement = place(decoded.width, decoded.height, request.target, request.preprocess.fit)
-    depth_m, valid = decoded.depth_m, decoded.valid
-    points = None
+    depth_m, points, placed = decoded.depth_m, None, None
     if request.points and depth_m is not None and view.has_geometry:
         assert view.K_px is not None
         assert view.world_from_cam is not None
         points = token_points(depth_m, view.K_px, view.world_from_cam, request.grid, request.preprocess.fit)
-    wants_depth = request.depth and depth_m is not None
+    if request.depth and depth_m is not None:
+        placed = place_plane(depth_m, placement)
     return PreparedView(
         image=place_image(decoded.image, placement, request.preprocess.filter),
-        depth_m=place_plane(depth_m, placement) if wants_depth and depth_m is not None else None,
-        valid=place_plane(valid, placement) if wants_depth and valid is not None else None,
+        depth_m=placed,
+        valid=None if placed is None else placed > 0,  # decoding leaves 0 wherever depth is not valid
         points=points,
         camera=_camera(view, placement, request.patch),
         scene_scale_m=scene.scene_scale_m,

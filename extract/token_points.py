@@ -51,24 +51,21 @@ def token_points(
     """
     height, width = depth_m.shape
     row_starts, col_starts = cell_starts(width, height, grid, fit)
-    row_of, col_of = _cell_of(height, row_starts), _cell_of(width, col_starts)
-    v, u = np.nonzero((depth_m > 0) & (row_of >= 0)[:, None] & (col_of >= 0)[None])
-    cell, depth = row_of[v] * grid[1] + col_of[u], depth_m[v, u]
-    # Stable and already in row-major order: equal depths keep the lowest row, then column, first.
-    order = np.lexsort((depth, cell))
-    cell, depth, v, u = cell[order], depth[order], v[order], u[order]
-    with_depth = np.bincount(cell, minlength=grid[0] * grid[1])
-    filled = np.flatnonzero(with_depth)
-    world = np.full((grid[0] * grid[1], 3), np.nan, np.float32)
-    spread_m = np.full(grid[0] * grid[1], np.nan, np.float32)
-    if len(filled):
-        picked, spread_m[filled] = _medians(depth, with_depth[filled])
-        uv = torch.from_numpy(np.stack([u[picked], v[picked]], axis=1).astype(np.float64))
-        cam = unproject(uv, _f64(depth[picked]), _f64(K_px))
-        world[filled] = transform(_f64(world_from_cam), cam).numpy()
+    v, row_inside = _padded(row_starts, height)
+    u, col_inside = _padded(col_starts, width)
+    depth = depth_m[v[:, None, :, None], u[None, :, None, :]]  # [R, C, h, w]
+    inside = row_inside[:, None, :, None] & col_inside[None, :, None, :]
+    cells = np.where((depth > 0) & inside, depth, np.float32(np.inf)).reshape(grid[0] * grid[1], -1)
+    with_depth = np.isfinite(cells).sum(1)
+    picked, spread_m = _medians(cells, with_depth)
+    dv, du = np.divmod(picked, u.shape[1])
+    row, col = np.divmod(np.arange(len(cells)), grid[1])
+    uv = torch.from_numpy(np.stack([u[col, du], v[row, dv]], axis=1).astype(np.float64))
+    cam = unproject(uv, _f64(cells[np.arange(len(cells)), picked]), _f64(K_px))
+    world = transform(_f64(world_from_cam), cam).numpy().astype(np.float32)
     pixels = (np.diff(row_starts)[:, None] * np.diff(col_starts)[None]).reshape(-1)
     return CellPoints(
-        world=world.reshape(*grid, 3),
+        world=np.where(with_depth[:, None] > 0, world, np.float32(np.nan)).reshape(*grid, 3),
         valid=((with_depth > 0) & (2 * with_depth >= pixels)).reshape(grid),
         spread_m=spread_m.reshape(grid),
     )
@@ -96,27 +93,32 @@ def _starts(length: int, box: int, unit: int, cells: int) -> np.ndarray:
     return -(-edges // (2 * cells * unit))
 
 
-def _cell_of(length: int, starts: np.ndarray) -> np.ndarray:
-    """[length] cell of each pixel, -1 outside the box."""
-    cell = np.searchsorted(starts, np.arange(length), side="right") - 1
-    return np.where(cell < len(starts) - 1, cell, -1)
+def _padded(starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of each cell along one axis, all as many as the longest has: (index, whether it counts)."""
+    index = starts[:-1, None] + np.arange(max(1, int(np.diff(starts).max())))
+    counts = (index < starts[1:, None]) & (index >= 0) & (index < length)
+    return np.clip(index, 0, length - 1), counts
 
 
-def _medians(depth: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the chosen pixel and the spread of each run; depths are sorted within a run."""
-    starts = np.cumsum(lengths) - lengths
-    run, index = np.repeat(np.arange(len(lengths)), lengths), np.arange(len(depth))
-    median = depth[starts + (lengths - 1) // 2][run]
-    # Within a sorted run, what lies within 5 % of the median is a run again.
-    near = np.abs(depth - median) <= WITHIN * median
-    used = np.add.reduceat(near.astype(np.int64), starts)
-    first = np.minimum.reduceat(np.where(near, index, len(depth)), starts)
-    chosen = depth[first + (used - 1) // 2][run]
-    picked = np.minimum.reduceat(np.where(depth == chosen, index, len(depth)), starts)
-    wide = depth.astype(np.float64)
-    mean = np.add.reduceat(near * wide, starts) / used
-    spread = np.sqrt(np.add.reduceat(near * (wide - mean[run]) ** 2, starts) / used)
-    return picked, spread
+def _medians(cells: np.ndarray, with_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(chosen pixel [N], spread [N] f32) of cells [N, pixels] of depth, infinite = none.
+
+    Pixels lie in row-major order, so the first that has the chosen depth is the one of the lowest row,
+    then column.
+    """
+    ordered, every = np.sort(cells, axis=1), np.arange(len(cells))
+    median = ordered[every, np.maximum(with_depth - 1, 0) // 2, None]
+    with np.errstate(invalid="ignore"):  # cells without depth compare infinities
+        near = np.abs(ordered - median) <= WITHIN * median
+    near &= np.isfinite(ordered)
+    used = near.sum(1)
+    # In order, what lies within 5 % of the median is a run.
+    chosen = ordered[every, near.argmax(1) + np.maximum(used - 1, 0) // 2]
+    wide = np.where(near, ordered, 0).astype(np.float64)
+    mean = wide.sum(1) / np.maximum(used, 1)
+    square = np.where(near, wide - mean[:, None], 0) ** 2
+    spread = np.sqrt(square.sum(1) / np.maximum(used, 1))
+    return (cells == chosen[:, None]).argmax(1), np.where(used > 0, spread, np.nan).astype(np.float32)
 
 
 def _f64(array: np.ndarray) -> torch.Tensor:

@@ -65,7 +65,9 @@ def test_names_in_the_grammar(name):
     assert stored_name(name, "f16") == name
 
 
-@pytest.mark.parametrize("name", ["block", "block01", "last", "block1.q", "../norm", "norm@f99", "Block1", "1/2"])
+@pytest.mark.parametrize(
+    "name", ["block", "block01", "last", "block1.q", "../norm", "norm@f99", "Block1", "1/2"]
+)
 def test_names_outside_the_grammar(name):
     with pytest.raises(LayerError):
         check_layer(name)

@@ -56,9 +56,10 @@ def test_ids_and_folders_are_those_of_the_format():
     assert [(r.start, r.stop, r.generation) for r in bundle.scenes] == [(0, 2, 1), (2, 5, 3)]
     assert len(bundle) == 5
     sets = (SetRow(digest=sha("set"), start=0, stop=2),)
-    assert make_bundle((4, 6), SCENES, sets).id == sha(
-        {"grid": [4, 6], "rows": rows, "sets": [sets[0].digest]}
-    )[:16]
+    assert (
+        make_bundle((4, 6), SCENES, sets).id
+        == sha({"grid": [4, 6], "rows": rows, "sets": [sets[0].digest]})[:16]
+    )
 
 
 def test_the_id_covers_images_and_the_geometry_covers_geometry():
@@ -137,7 +138,9 @@ def test_scene_ids(scene_id):
 
 
 def test_a_set_is_what_its_members_are():
-    made = ViewSet(scene="toy/a", members=("1", "0"), images=(sha(1), sha(0)), covisibility=((1, 0.5), (0.5, 1)))
+    made = ViewSet(
+        scene="toy/a", members=("1", "0"), images=(sha(1), sha(0)), covisibility=((1, 0.5), (0.5, 1))
+    )
     assert made.digest == sha(["toy/a", [["1", sha(1)], ["0", sha(0)]]])
     assert ViewSet.from_dict(json.loads(json.dumps(made.to_dict()))) == made
     turned = replace(made, members=("0", "1"), images=(sha(0), sha(1)))

@@ -12,13 +12,28 @@ import numpy as np
 import pytest
 from strata.errors import StoreError
 from strata.store.arrays import ArraySpec, encode_chunk
-from strata.store.shard_io import ALIGN, EMPTY, ArrayReader, OpenShards, present_chunks, read_index, shard_parts
+from strata.store.shard_io import (
+    ALIGN,
+    EMPTY,
+    ArrayReader,
+    OpenShards,
+    present_chunks,
+    read_index,
+    shard_parts,
+)
 
 
 def make_spec(rows: int = 6, unit: int = 3, width: int = 8, **changes: Any) -> ArraySpec:
     dims = ("view", "row", "channel")
     return ArraySpec(
-        **{"shape": (rows, 2, width), "dims": dims, "dtype": "float16", "unit": unit, "sharded": True, **changes}
+        **{
+            "shape": (rows, 2, width),
+            "dims": dims,
+            "dtype": "float16",
+            "unit": unit,
+            "sharded": True,
+            **changes,
+        }
     )
 
 
@@ -90,7 +105,15 @@ def with_index(path, entries) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [(2**64 - 2, 36), (2**64 - 36, 72), (0, 2**64 - 1), (36, 2**64 - 36), (2**63, 2**63), (200, 36), (1, 200)],
+    [
+        (2**64 - 2, 36),
+        (2**64 - 36, 72),
+        (0, 2**64 - 1),
+        (36, 2**64 - 36),
+        (2**63, 2**63),
+        (200, 36),
+        (1, 200),
+    ],
     ids=str,
 )
 def test_forged_offsets_are_refused(tmp_path, entry):
@@ -168,7 +191,9 @@ def test_rows_go_into_the_callers_buffer(tmp_path):
     values = fill(tmp_path, spec)
     buffer = np.zeros((4, 2, 8), np.float16)
     assert ArrayReader(tmp_path, spec).read([5, 0], buffer[1:3]) is not None
-    np.testing.assert_array_equal(buffer, np.stack([np.zeros((2, 8)), values[5], values[0], np.zeros((2, 8))]))
+    np.testing.assert_array_equal(
+        buffer, np.stack([np.zeros((2, 8)), values[5], values[0], np.zeros((2, 8))])
+    )
 
 
 def test_no_more_than_64_shards_stay_open_whatever_the_readers(tmp_path):
@@ -197,7 +222,7 @@ def test_threads_read_together(tmp_path):
         rows = np.random.default_rng(seed).permutation(150)
         try:
             for some in np.array_split(rows, 15):
-                if not (reader.read(some) == values[some]).all():
+                if not (reader.read(some.tolist()) == values[some]).all():
                     wrong.append(some)
         except Exception as error:
             wrong.append(error)

@@ -1,0 +1,62 @@
+"""`strata store ls` and `info`: what is said, also of stores in a sorry state."""
+
+from __future__ import annotations
+
+import pytest
+from strata.store.listing import info, ls
+
+
+@pytest.fixture
+def filled(pipeline):
+    pipeline.add("a")
+    pipeline.add("b")
+    pipeline.extract()
+    return pipeline
+
+
+def said(command, pipeline, console) -> str:
+    assert command(str(pipeline.root), console) == 0
+    return console.file.getvalue()
+
+
+def test_ls_is_one_row_a_key(filled, console):
+    text = said(ls, filled, console)
+    row = next(line for line in text.splitlines() if line.startswith("colour@"))
+    assert "block0, norm" in row
+    assert row.split()[-5:] == ["2", "6", "4x6", "0.0", "MB"]
+    assert "2 scenes in 1 bundles" in text
+
+
+def test_info_says_everything(filled, console):
+    filled.change("b", lambda views: views[:2])
+    filled.extract()
+    text = said(info, filled, console)
+    assert '"encoder":"colour"' in text
+    assert "patch 4, 2 blocks" in text
+    assert "block0 3 f16" in text
+    assert "5 of 2 scenes" in text
+    assert "toy/b: generation 2 is current" in text
+    assert "test/toy" in text
+    assert "walk-4x20@" in text
+    assert "device cpu" in text
+    size = sum(path.stat().st_size for path in filled.root.rglob("*") if path.is_file())
+    assert f"{size:,} bytes" in text
+
+
+@pytest.mark.parametrize("command", [ls, info])
+def test_a_key_without_current_views_does_not_hide_the_others(filled, colour, console, command):
+    filled.change("a", lambda views: views[:2])
+    filled.change("b", lambda views: views[:2])
+    filled.extract(colour(frozenset({"token_point_world"})), storage="f16")
+    text = said(command, filled, console)
+    assert "colour@" in text
+    assert "points@" in text
+    assert "changed since" in text
+
+
+def test_an_empty_store(tmp_path, console):
+    from strata.store.feature_store import FeatureStore
+
+    FeatureStore.create(tmp_path / "s")
+    assert ls(str(tmp_path / "s"), console) == 0
+    assert "no features yet" in console.file.getvalue()
