@@ -20,10 +20,11 @@ from ..store.key import FeatureKey
 from .commit import commit_bundle
 from .encoders.base import Encoder
 from .encoders.registry import create
-from .plan import BundlePlan, Plan, make_plan, resolve_compute
+from .plan import BundlePlan, Plan, make_plan
 from .run_log import RunLog, earlier_reasons
 from .shards import ShardIndex
 from .store_lists import keep_sets, keep_splits
+from .words import resolve_compute
 from .worker import GONE, Tally, Worker
 
 

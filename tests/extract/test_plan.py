@@ -9,9 +9,9 @@ import pytest
 from strata.configs.schema import ExtractConfig
 from strata.errors import ConfigError, LayerError, SelectionError, StrataError
 from strata.extract.pack import pack_scenes
-from strata.extract.plan import resolve_compute, split_scenes
 from strata.extract.plan_command import plan as plan_command
 from strata.extract.run import open_plan
+from strata.extract.words import resolve_compute, split_scenes
 from strata.store.feature_store import FeatureStore
 
 
