@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from ..configs.schema import ExtractConfig
 from ..errors import ConfigError, SelectionError, did_you_mean, first_few
 from ..store.key import COMPUTES, Preprocess
 from .encoders.base import Encoder
 from .packed_scene import PackedScene
+from .scenes.split_lists import read_names
 from .shards import ShardIndex
 
 
