@@ -28,6 +28,10 @@ DTYPES = {
     "bool": np.dtype("?"),
 }
 BF16_NAN = 0x7FC0
+
+# On the main thread numcodecs would compress with a pool of threads, whose blocks come out in any order:
+# valid, but other bytes each time. Chunks are compressed side by side instead.
+blosc.use_threads = False
 _FILLS = {"f": (str, float), "u": (int,), "b": (bool,)}
 _ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
@@ -152,9 +156,7 @@ class ArraySpec:
 def encode_chunk(spec: ArraySpec, values: np.ndarray) -> bytes:
     """Bytes of one inner chunk (one view) or of one plain chunk (all its rows), checksum last."""
     raw = np.ascontiguousarray(values, DTYPES[spec.dtype])
-    data = raw.tobytes()
-    if spec.blosc:
-        data = blosc.compress(_typed(raw), b"zstd", 3, blosc.SHUFFLE, 0)
+    data = blosc.compress(_typed(raw), b"zstd", 3, blosc.SHUFFLE, 0) if spec.blosc else raw.tobytes()
     return data + struct.pack("<I", google_crc32c.value(data))
 
 

@@ -176,8 +176,9 @@ def test_storages_are_taken_in_order_of_exactness(filled):
 
 def test_bytes_of_scenes_in_mixed_storages(filled):
     filled.extract(storage="f32", scene="toy/s9", layers=["block1"])
-    filled.extract(storage="f16", layers=["block1"])
-    selection = select(filled, layers=["block1"])
+    filled.extract(storage="f16", scene="toy/s10", layers=["block1"])
+    selection = select(filled, layers=["block1"], scene="s*")
+    assert [block.layers["block1"] for block in selection.blocks()] == ["f32", "f16"]
     assert selection.nbytes == sum(f.tokens["block1"].nbytes for f in selection.load())
 
 
