@@ -205,7 +205,7 @@ def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:
     if summary.computed:
         say(
             f"[dim]seconds of threads: decode {tally.decode_s:.1f}, encode {tally.encode_s:.1f}, "
-            f"write {tally.write_s:.1f}[/dim]"
+            f"keep {tally.keep_s:.1f}, write {tally.write_s:.1f}; the encoder waited {tally.wait_s:.1f}[/dim]"
         )
     if summary.missing:
         say(f"{summary.missing:,} views have no features, for a reason the store names (`strata store info`)")

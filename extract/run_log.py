@@ -17,9 +17,11 @@ from typing import Any
 from ..errors import StoreError
 from ..store.atomic import read_json, write_atomic, write_json
 from .plan import Plan
-from .worker import GONE, Tally
+from .tally import Tally
+from .worker import GONE
 
 HEARTBEAT_S = 30.0
+STAGES = ("decode_s", "wait_s", "encode_s", "keep_s", "write_s")
 Reasons = dict[tuple[str, int, str | None], str]
 
 
@@ -77,9 +79,7 @@ class RunLog:
     def write(self) -> None:
         with self._lock:
             self._written = len(self.tally.failures)
-            seconds = {
-                name: round(getattr(self.tally, name), 3) for name in ("decode_s", "encode_s", "write_s")
-            }
+            seconds = {name: round(getattr(self.tally, name), 3) for name in STAGES}
             document = {
                 **self._fixed,
                 "state": self._state,
