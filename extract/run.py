@@ -84,7 +84,7 @@ def extract(config: ExtractConfig, console: Console | None = None, encoder: Enco
             f"[dim]{total - left:,} of {total:,} views are in the store already[/dim]", highlight=False
         )
     with (
-        RunLog(plan.root, plan, tally, command_line("extract run", config)) as log,
+        RunLog(plan.root, plan, tally, command_line("strata extract run", config)) as log,
         Progress(console, f"extract {plan.key.encoder}", left) as progress,
     ):
         worker = Worker(

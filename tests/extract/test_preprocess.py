@@ -91,7 +91,9 @@ def test_pictures_and_maps_agree_to_half_a_pixel(fit, size):
     placement = place(width, height, (56, 84), fit)
     ramp = np.repeat(np.arange(width, dtype=np.float32)[None], height, axis=0)
     sx, tx, sy, ty = placement.affine
-    resized = Image.fromarray(ramp).resize((placement.resized[1], placement.resized[0]), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(ramp).resize(
+        (placement.resized[1], placement.resized[0]), Image.Resampling.BILINEAR
+    )
     cols = np.arange(placement.resized[1])[2:-2]
     named = (cols - placement.left - tx) / sx
     np.testing.assert_allclose(np.asarray(resized)[0, 2:-2], named, atol=0.51 / min(sx, 1) + 0.51)

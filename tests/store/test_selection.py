@@ -179,7 +179,9 @@ def test_bytes_of_scenes_in_mixed_storages(filled):
     filled.extract(storage="f16", scene="toy/s10", layers=["block1"])
     selection = select(filled, layers=["block1"], scene="s*")
     assert [block.layers["block1"] for block in selection.blocks()] == ["f32", "f16"]
-    assert selection.nbytes == sum(f.tokens["block1"].nbytes for f in selection.load())
+    (features,) = selection.load()
+    assert features.tokens["block1"].dtype == np.float32
+    assert selection.nbytes == features.tokens["block1"].nbytes
 
 
 def test_the_fingerprint_says_what_was_selected(filled, tmp_path):
