@@ -55,7 +55,9 @@ def load_dataset(name: str) -> DatasetPreset:
 
     if name not in dataset_names():
         raise ConfigError(
-            f"there is no preset for the dataset {name!r}.", where=name, fix=did_you_mean(name, dataset_names())
+            f"there is no preset for the dataset {name!r}.",
+            where=name,
+            fix=did_you_mean(name, dataset_names()),
         )
     text = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     fields: Any = OmegaConf.to_container(OmegaConf.create(text))

@@ -239,7 +239,9 @@ def test_every_toy_is_read_from_its_own_files(toys, shared, scene_id):
     folder = shared / "golden" / "wai" / scene_id
     for view in toys.scene(scene_id).views:
         assert view.depth.path == folder / depth.format(view.name)
-        assert [blob.path for blob in view.masks.values()] == ([folder / mask.format(view.name)] if mask else [])
+        assert [blob.path for blob in view.masks.values()] == (
+            [folder / mask.format(view.name)] if mask else []
+        )
         raw = read_exr(view.depth.read())
         on = np.asarray(Image.open(folder / mask.format(view.name))) > 0 if mask else np.ones_like(raw, bool)
         np.testing.assert_array_equal(decode_view(view).valid, on & (raw > 0))
