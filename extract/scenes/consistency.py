@@ -79,9 +79,9 @@ def placed(view: View) -> PlacedView:
     depth_m = decode_depth(view, image.shape[:2])
     assert depth_m is not None
     # Odd blocks have a middle pixel, so that depth and mean grey are of the same point.
-    step = -(-max(depth_m.shape) // LONG_SIDE) | 1
+    step = min(-(-max(depth_m.shape) // LONG_SIDE) | 1, (min(depth_m.shape) - 1) | 1)
     half = (step - 1) // 2
-    rows, cols = (max(1, side // step) for side in depth_m.shape)
+    rows, cols = (side // step for side in depth_m.shape)
     blocks = image[: rows * step, : cols * step].mean(-1, dtype=np.float32)
     K_px = view.K_px - np.array([[0, 0, half], [0, 0, half], [0, 0, 0]])
     return PlacedView(
@@ -142,7 +142,7 @@ def _measured(a: PlacedView, b: PlacedView, tolerance: float, points: int) -> tu
     weights = np.maximum(0, 1 - np.abs(behind[visible]) / tolerance)
     compared = max(np.count_nonzero(visible), LEAST_SHARE * asked)
     ours, theirs = a.grey[pixel][visible], _between(b.grey, u[visible], v[visible])
-    return np.count_nonzero(weights), weights.sum(), compared, _correlation(ours, theirs)
+    return float(np.count_nonzero(weights)), float(weights.sum()), compared, _correlation(ours, theirs)
 
 
 def _errors(a: PlacedView, b: PlacedView, points: int) -> np.ndarray:

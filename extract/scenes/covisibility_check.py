@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import SceneError
 from .consistency import LEAST_SHARE, PlacedView, changed, placed
-from .covisibility import covisibility_bounds, pairwise_covisibility
+from .covisibility import OFFSET, covisibility_bounds, pairwise_covisibility
 from .decode import decode_depth, image_size
 from .hypotheses import Change
 from .scene import Scene
@@ -23,7 +23,7 @@ LONG_SIDE = 112
 # Resampling, other tolerances and masks move a share by less than this.
 SLACK = 0.1
 MOST_OUTSIDE = 0.1
-# WAI's tolerance for depth of arbitrary scale; offset and softness are in the scene's own units.
+# WAI's offset and softness for depth of arbitrary scale, in the scene's own units.
 LOOSE = 0.5
 
 
@@ -84,12 +84,13 @@ def make_covisibility(scene: Scene) -> np.ndarray:
         )
     views = [scene.views[index] for index in usable]
     depths = [decode_depth(view, image_size(view.image, view.orientation)[::-1]) for view in views]
-    loose = {"offset": LOOSE, "softness": LOOSE} if scene.scale_type == "colmap" else {}
+    offset = LOOSE if scene.scale_type == "colmap" else OFFSET
     shares = pairwise_covisibility(
         [depth for depth in depths if depth is not None],
         [view.K_px for view in views if view.K_px is not None],
         [view.world_from_cam for view in views if view.world_from_cam is not None],
-        **loose,
+        offset=offset,
+        softness=offset,
     )
     whole = np.zeros((len(scene), len(scene)), np.float32)
     whole[np.ix_(usable, usable)] = shares

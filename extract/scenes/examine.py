@@ -12,10 +12,11 @@ from .agreement import scene_agreement
 from .check_report import Examination, Fault, Report
 from .covisibility_check import check_covisibility, own_pairs
 from .decode import decode_depth, decode_image
-from .diagnose import GOOD_AGREEMENT, LARGEST_MEDIAN_M, Diagnosis, diagnose
+from .diagnose import Diagnosis, diagnose
 from .inspection import Faults, inspect
 from .mend import doubled
 from .scene import Scene, SceneSource, View
+from .search import GOOD_AGREEMENT, LARGEST_MEDIAN_M
 
 
 def examined(source: SceneSource, scene_id: str) -> Examination:
@@ -70,18 +71,14 @@ def _read(view: View, faults: Faults) -> tuple[tuple[int, ...] | None, str | Non
 def _diagnosed(scene: Scene, faults: Faults) -> Diagnosis:
     """What is wrong with the geometry, and whether covisibility matches it."""
     diagnosis = diagnose(scene)
-    if diagnosis.covisible and not _fits(diagnosis):
+    if diagnosis.covisible and not diagnosis.fits:
         # Perhaps the cameras are right, and the matrix names the wrong pairs.
         pairs = own_pairs(scene)
         other = diagnose(scene, pairs) if pairs else diagnosis
-        diagnosis = other if _fits(other) else diagnosis
-    if _fits(diagnosis):
+        diagnosis = other if other.fits else diagnosis
+    if diagnosis.fits:
         faults.attempt(check_covisibility, scene, diagnosis.changes)
     return diagnosis
-
-
-def _fits(diagnosis: Diagnosis) -> bool:
-    return diagnosis.mended is not None and diagnosis.mended.agreement >= GOOD_AGREEMENT
 
 
 def _geometry_faults(scene: Scene, diagnosis: Diagnosis) -> Iterator[SceneError]:
@@ -92,7 +89,7 @@ def _geometry_faults(scene: Scene, diagnosis: Diagnosis) -> Iterator[SceneError]
             why=str(finding),
             fix=f"{finding.change.fix}; `strata scenes check` with fix=OUT writes such a copy",
         )
-    if diagnosis.covisible and not diagnosis.findings and not _fits(diagnosis):
+    if diagnosis.covisible and not diagnosis.findings and not diagnosis.fits:
         yield SceneError(
             f"depth and cameras of {scene.id} do not fit together.",
             where=scene.id,

@@ -159,12 +159,12 @@ def test_linked_jpegs_called_png_and_four_channels(tmp_path):
 def test_lists_of_a_dataset_serve_its_folders(tmp_path, suffix):
     for folder in ("scannetppv2_subset_wai", "eth3d_wai"):
         write_wai(ROOM, tmp_path / folder / "room")
-    for place, names in {
+    for stem, names in {
         "metadata/val/scannetppv2": ["room", "elsewhere"],
         "metadata/custom_splits/val/scannetppv2": ["room"],
         "metadata/val/eth3d": ["room"],
     }.items():
-        path = tmp_path / f"{place}_scene_list_val{suffix}"
+        path = tmp_path / f"{stem}_scene_list_val{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         if suffix == ".npy":
             np.save(path, np.array(names, dtype=object), allow_pickle=True)
