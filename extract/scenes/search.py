@@ -34,9 +34,11 @@ LARGEST_MEDIAN_M = 100.0
 # Half a pixel is believed where it takes away so much of the depth error.
 HALF_PIXEL_ERROR = 0.6
 
+# Right scenes are at 1.4 and more, wrong ones below 1.
+CLEAR_TOTAL = 1.2
 FAR_SCALES = tuple(float(s) for s in np.geomspace(1e-4, 1e4, 71))
-NEAR_SCALES = (1e-3, 1e-2, *(1.25**k for k in (-4, -3, -2, -1, 1, 2, 3, 4)), 1e2, 1e3)
-COARSE_TOLERANCE, COARSE_POINTS, COARSE_PAIRS = 0.15, 800, 6
+NEAR_SCALES = (1.0, 1e-3, 1e-2, 0.4, 0.5, 0.64, 0.8, 0.9, 1.1, 1.25, 1.6, 2.0, 2.5, 1e2, 1e3)
+COARSE_TOLERANCE, COARSE_POINTS, COARSE_PAIRS = 0.15, 800, 4
 STEPS, FINE_STEPS = (1.25, 1.1, 1.04, 1.015, 1.005), (1.005, 1.0025, 1.001, 1.0005)
 
 
@@ -97,8 +99,12 @@ class Search:
         return replace(self, views=views, fit=fit, findings=(*self.findings, found))
 
     def from_afar(self) -> Search:
-        """The best of all poses and scales together, for scenes that do not fit at all."""
-        posed = [self, *map(self.tried, POSES)]
+        """The best single change if it is clear, else that of all poses and scales together."""
+        alone = [self, *map(self.tried, (*POSES, SWAPPED_CENTRE, RAY_LENGTH))]
+        clear = max(alone, key=lambda search: search.fit.total)
+        if clear.fits and clear.fit.total > CLEAR_TOTAL:
+            return clear
+        posed = alone[: 1 + len(POSES)]
         scales = (1.0, *FAR_SCALES)
         tries = ((search, factor, search._coarse(factor)) for search in posed for factor in scales)
         best, factor, _ = max(tries, key=lambda tried: tried[2])
@@ -132,7 +138,7 @@ class Search:
             yield self._scaled(max(NEAR_SCALES, key=self._coarse))
 
     def _coarse(self, factor: float) -> float:
-        """The fit with the translations scaled, so tolerant that its peak is wide."""
+        """The fit with the translations scaled, of few pairs and so tolerant that its peak is wide."""
         few = self.pairs[:: -(-len(self.pairs) // COARSE_PAIRS)]
         return measure(self._with_scale(factor), few, COARSE_TOLERANCE, COARSE_POINTS).total
 
@@ -145,6 +151,8 @@ class Search:
         def exact(factor: float) -> float:
             return -depth_error(self._with_scale(factor), self.pairs)
 
+        if factor == 1:
+            return self
         best = _climbed(_climbed(factor, STEPS, total), FINE_STEPS, exact)
         if 1 / LEAST_SCALE < best < LEAST_SCALE:
             return self
