@@ -140,7 +140,7 @@ def _measured(a: PlacedView, b: PlacedView, tolerance: float, points: int) -> tu
         behind = np.where(there > 0, (z - there) / np.minimum(z, there), np.inf)
     visible = behind <= tolerance
     weights = np.maximum(0, 1 - np.abs(behind[visible]) / tolerance)
-    compared = max(np.count_nonzero(visible), LEAST_SHARE * asked)
+    compared = max(float(np.count_nonzero(visible)), LEAST_SHARE * asked)
     ours, theirs = a.grey[pixel][visible], _between(b.grey, u[visible], v[visible])
     return float(np.count_nonzero(weights)), float(weights.sum()), compared, _correlation(ours, theirs)
 
