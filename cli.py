@@ -71,9 +71,11 @@ def scenes_ls(config: ScenesConfig, console: Console) -> int:
     return ls(config, console)
 
 
-@words_command(scenes, "check", CheckConfig, "strata scenes check scenes=data/wai/eth3d out=pictures")
+@words_command(
+    scenes, "check", CheckConfig, "strata scenes check scenes=data/wai/eth3d out=check.html fix=mended"
+)
 def scenes_check(config: CheckConfig, console: Console) -> int:
-    """Report every fault of every scene at once."""
+    """Report every fault of every scene at once, with its fix; write a page and corrected copies."""
     from .extract.scenes.check import check
 
     return check(config, console)

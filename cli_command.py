@@ -30,7 +30,9 @@ VERBOSE = "strata.verbose"
 PIPE_WIDTH = 200
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE...", help="The words above.")]
-Preset = Annotated[Path | None, typer.Option(help="YAML file with values by name; words override it.")]
+Preset = Annotated[
+    Path | None, typer.Option(help="YAML file with values by name, or a dataset (eth3d); words override it.")
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")]
 
 

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ..errors import ConfigError, did_you_mean, first_few
+from .dataset_presets import dataset_names, load_dataset
 from .options import Option, options_of
 
 Config = TypeVar("Config")
@@ -29,7 +30,8 @@ def load(schema: type[Config], words: list[str], preset: Path | None = None) -> 
     Args:
         schema: a dataclass of `schema.py`.
         words: `name=value` each.
-        preset: a YAML (or JSON) file with values by name.
+        preset: a YAML (or JSON) file with values by name; or the name of a dataset of
+            `configs/datasets`, which sets those of its options that the schema has.
 
     Raises:
         ConfigError: a word is malformed, a name unknown, a value of the wrong type, a required option
@@ -37,7 +39,7 @@ def load(schema: type[Config], words: list[str], preset: Path | None = None) -> 
     """
     merged = OmegaConf.structured(schema)
     if preset is not None:
-        merged = _merge(schema, merged, _read(preset), where=str(preset))
+        merged = _merge(schema, merged, _preset(schema, preset), where=str(preset))
     for word in words:
         merged = _merge(schema, merged, _nested(schema, word), where=word)
     return _complete(schema, merged)
@@ -131,6 +133,14 @@ def _scalar(text: str) -> int | float | str:
     return text
 
 
+def _preset(schema: type, preset: Path) -> Any:
+    name = str(preset)
+    if preset.suffix or preset.exists() or name not in dataset_names():
+        return _read(preset)
+    options = options_of(schema)
+    return {key: value for key, value in load_dataset(name).options.items() if key in options}
+
+
 def _read(preset: Path) -> Any:
     try:
         values = OmegaConf.load(preset)
@@ -142,7 +152,8 @@ def _read(preset: Path) -> Any:
             f"the preset {preset.name} cannot be read.",
             where=preset,
             why=why,
-            fix="give a YAML file with one `name: value` a line",
+            fix="give a YAML file with one `name: value` a line, or one of the datasets "
+            + ", ".join(dataset_names()),
         )
     return values
 

@@ -35,8 +35,10 @@ class ScenesConfig:
 class CheckConfig(ScenesConfig):
     """Report every fault of the scenes at once."""
 
-    out: str | None = _option(None, "folder for one picture per scene; none = no pictures")
+    out: str | None = _option(None, "folder (or .html file) for a page with pictures; none = no page")
     views: int = _option(6, "views per picture")
+    fix: str | None = _option(None, "folder for corrected copies as WAI; what is read stays as it is")
+    covisibility: str = _option("keep", "with fix: keep (what matches the depth) | make (compute it)")
 
 
 @dataclass(kw_only=True)

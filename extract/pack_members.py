@@ -78,6 +78,8 @@ class CheckedView:
             "height": self.height,
             "image_digest": self.image_digest,
             "geometry_digest": self.geometry_digest,
+            # Only where there is one, so that views without keep the bytes they always had.
+            **({} if self.view.far_percentile is None else {"far_percentile": self.view.far_percentile}),
         }
 
     def record(self, key: str, offsets: dict[str, int]) -> dict[str, Any]:

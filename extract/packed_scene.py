@@ -87,6 +87,7 @@ class PackedView:
         try:
             camera = json.loads(self.camera.read())
             K_px, world_from_cam = _matrix(camera["K_px"], 3), _matrix(camera["world_from_cam"], 4)
+            far_percentile = _percentile(camera.get("far_percentile"))
         except (ValueError, KeyError, TypeError) as error:
             raise damaged_member("the camera of a view is damaged.", self.camera, error) from None
         return View(
@@ -97,6 +98,7 @@ class PackedView:
             K_px=K_px,
             world_from_cam=world_from_cam,
             orientation=self.orientation,
+            far_percentile=far_percentile,
         )
 
 
@@ -199,6 +201,14 @@ def _matrix(rows: Any, side: int) -> np.ndarray | None:
     if matrix.shape != (side, side):
         raise ValueError(f"a {side} x {side} matrix is expected, found shape {list(matrix.shape)}")
     return matrix
+
+
+def _percentile(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not 0 <= float(value) <= 100:
+        raise ValueError(f"{value} is no percentile")
+    return float(value)
 
 
 def damaged_index(folder: Path, error: Exception) -> ShardError:

@@ -5,7 +5,6 @@ Shapes: H W pixels, P pairs. Frames: OpenCV axes; `depth_m` is z-depth, 0 = none
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -21,17 +20,6 @@ MOST_PAIRS = 48
 # Every n-th pixel of the first view is asked, so that its long side has at most this many.
 LONG_SIDE = 320
 
-OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-Change = Callable[[np.ndarray], np.ndarray]
-
-# What is often wrong with converted scenes -> what the pose would be if that were mended.
-MENDED: dict[str, Change] = {
-    "the poses are world to camera and want to be inverted": np.linalg.inv,
-    "the poses have OpenGL axes (y up, z back)": lambda pose: pose @ OPENGL,
-    "the translations are in millimetres and the depth in metres": lambda pose: _scaled(pose, 1e-3),
-    "the translations are in metres and the depth in millimetres": lambda pose: _scaled(pose, 1e3),
-}
-
 
 def covisible_pairs(scene: Scene) -> list[tuple[int, int]]:
     """At most `MOST_PAIRS` pairs (i, j) with geometry, spread evenly, where j sees enough of i."""
@@ -46,14 +34,13 @@ def covisible_pairs(scene: Scene) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in pairs[spread]]
 
 
-def scene_agreement(scene: Scene, change: Change = lambda pose: pose) -> float | None:
+def scene_agreement(scene: Scene) -> float | None:
     """The share of pixels of covisible pairs whose depth agrees to 2 % with the other view's.
 
     Pixels that are hidden in the other view are not compared.
 
     Args:
         scene: its covisibility says which pairs are compared.
-        change: applied to every `world_from_cam` first.
 
     Returns:
         0 where no pixel even falls into the other view; None without covisible pairs.
@@ -65,23 +52,14 @@ def scene_agreement(scene: Scene, change: Change = lambda pose: pose) -> float |
     agreeing = compared = 0
     pairs = covisible_pairs(scene)
     for i, j in pairs:
-        counts = _pair(scene.views[i], scene.views[j], depth_of(i), depth_of(j), change)
+        counts = _pair(scene.views[i], scene.views[j], depth_of(i), depth_of(j))
         agreeing, compared = agreeing + counts[0], compared + counts[1]
     return agreeing / max(compared, 1) if pairs else None
 
 
-def likely_cause(scene: Scene, agreement: float) -> str:
-    """Which common mistake, if mended, would let the depth agree much better; empty if none would."""
-    found = {text: scene_agreement(scene, change) or 0.0 for text, change in MENDED.items()}
-    best = max(found, key=lambda text: found[text])
-    if found[best] < max(0.5, 1.5 * agreement):
-        return ""
-    return f"{best}: then {found[best]:.0%} would agree"
-
-
-def _pair(a: View, b: View, depth_a: np.ndarray, depth_b: np.ndarray, change: Change) -> tuple[int, int]:
-    K_a, world_from_a = _camera(a, change)
-    K_b, world_from_b = _camera(b, change)
+def _pair(a: View, b: View, depth_a: np.ndarray, depth_b: np.ndarray) -> tuple[int, int]:
+    K_a, world_from_a = _camera(a)
+    K_b, world_from_b = _camera(b)
     step = -(-max(depth_a.shape) // LONG_SIDE)
     # Pixel u' of the thinned map is pixel step * u' of the map, centre on centre.
     K_a = K_a / torch.tensor([[step], [step], [1]])
@@ -94,11 +72,11 @@ def _pair(a: View, b: View, depth_a: np.ndarray, depth_b: np.ndarray, change: Ch
     )
 
 
-def _camera(view: View, change: Change) -> tuple[torch.Tensor, torch.Tensor]:
+def _camera(view: View) -> tuple[torch.Tensor, torch.Tensor]:
     """K_px [3, 3] and world_from_cam [4, 4], f64."""
     assert view.K_px is not None
     assert view.world_from_cam is not None
-    return torch.from_numpy(view.K_px), torch.from_numpy(change(view.world_from_cam))
+    return torch.from_numpy(view.K_px), torch.from_numpy(view.world_from_cam)
 
 
 def _depth(view: View) -> np.ndarray:
@@ -106,9 +84,3 @@ def _depth(view: View) -> np.ndarray:
     depth_m = decode_depth(view, (height, width))
     assert depth_m is not None
     return depth_m
-
-
-def _scaled(pose: np.ndarray, factor: float) -> np.ndarray:
-    scaled = pose.copy()
-    scaled[:3, 3] *= factor
-    return scaled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from io import BytesIO
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,16 +16,12 @@ from .scene import Scene, View
 COLUMN_INCHES = 2.4
 
 
-def draw_scene(scene: Scene, folder: Path, views: int = 6) -> Path:
-    """Draws evenly spread views of a scene; what cannot be decoded stays empty.
+def scene_picture(scene: Scene, views: int = 6) -> bytes:
+    """Evenly spread views of a scene, as WebP; what cannot be decoded stays empty.
 
     Args:
         scene: with at least one view.
-        folder: where `<dataset>.<scene>.png` goes; made if it is missing.
         views: how many to draw at most.
-
-    Returns:
-        The picture.
     """
     count = min(max(1, views), len(scene))
     chosen = [scene.views[i] for i in np.linspace(0, len(scene) - 1, count).round().astype(int)]
@@ -34,11 +30,9 @@ def draw_scene(scene: Scene, folder: Path, views: int = 6) -> Path:
     axes = figure.subplots(2, count, squeeze=False)
     for view, (above, below) in zip(chosen, axes.T, strict=True):
         _draw_view(view, above, below)
-    figure.suptitle(scene.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{scene.dataset}.{scene.name}.png"
-    figure.savefig(path, dpi=100)
-    return path
+    picture = BytesIO()
+    figure.savefig(picture, format="webp", dpi=100, pil_kwargs={"quality": 80})
+    return picture.getvalue()
 
 
 def _draw_view(view: View, above: Axes, below: Axes) -> None:

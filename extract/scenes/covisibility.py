@@ -51,6 +51,35 @@ def pairwise_covisibility(
     return shares
 
 
+def covisibility_bounds(
+    depths_m: Sequence[np.ndarray],
+    K_px: Sequence[np.ndarray],
+    world_from_cam: Sequence[np.ndarray],
+    *,
+    long_side: int = 224,
+    relative: float = 0.01,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(least, most), each [N, N] f64: what any covisibility matrix of these views lies between.
+
+    The least counts pixels whose depths agree to `relative`, as a share of all. The most counts those
+    that fall into the other image whatever is there, as a share of those with depth, so that depth
+    that was masked out later does not matter.
+    """
+    small = [_reduced(depth, K, long_side) for depth, K in zip(depths_m, K_px, strict=True)]
+    points = [_world_points(depth, K, pose) for (depth, K), pose in zip(small, world_from_cam, strict=True)]
+    least, most = np.zeros((2, len(small), len(small)))
+    for j, (depth, K) in enumerate(small):
+        cam_from_world = np.linalg.inv(world_from_cam[j])
+        for i, world in enumerate(points):
+            u, v, z = _projected(world, K, cam_from_world)
+            there = _looked_up(depth, u, v)
+            inside = (z > 0) & np.isfinite(there)
+            agrees = inside & (np.abs(z - there) < relative * z)
+            least[i, j] = np.count_nonzero(agrees) / small[i][0].size
+            most[i, j] = np.count_nonzero(inside) / max(1, len(world))
+    return least, most
+
+
 def _reduced(depth_m: np.ndarray, K_px: np.ndarray, long_side: int) -> tuple[np.ndarray, np.ndarray]:
     height, width = depth_m.shape
     scale = min(1.0, long_side / max(height, width))

@@ -18,6 +18,8 @@ from .scene import Blob, View
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 EXIF_ORIENTATION = 0x0112
+# A mask is resized to its image, but one that would be stretched more than this is another image's.
+LARGEST_STRETCH = 1.5
 # EXIF orientation -> what turns the stored picture upright.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,7 +38,8 @@ class DecodedView:
 
     Attributes:
         image: [H, W, 3] u8, upright.
-        depth_m: [H, W] f32, 0 where there is none or a mask is off; None without depth.
+        depth_m: [H, W] f32, 0 where there is none, a mask is off, or it is beyond the view's
+            `far_percentile`; None without depth.
         valid: [H, W] bool, where `depth_m` > 0; None without depth.
     """
 
@@ -76,7 +79,7 @@ def decode_image(view: View) -> np.ndarray:
 
 
 def decode_depth(view: View, size: tuple[int, ...]) -> np.ndarray | None:
-    """[H, W] f32 with 0 where depth is not positive, not finite or masked out; None without depth.
+    """[H, W] f32 with 0 where depth is not positive, not finite, too far or masked out; or None.
 
     Args:
         view: what to decode.
@@ -91,6 +94,8 @@ def decode_depth(view: View, size: tuple[int, ...]) -> np.ndarray | None:
     _check_size("depth", depth_m.shape, size, view.depth)
     # NaN compares false, so it is dropped here too.
     keep = (depth_m > 0) & (depth_m < np.inf)
+    if view.far_percentile is not None:
+        keep &= depth_m <= np.percentile(np.where(keep, depth_m, np.float32(0)), view.far_percentile)
     for blob in view.masks.values():
         keep &= decode_mask(blob, size)
     return np.where(keep, depth_m, np.float32(0))
@@ -99,12 +104,22 @@ def decode_depth(view: View, size: tuple[int, ...]) -> np.ndarray | None:
 def decode_mask(blob: Blob, size: tuple[int, ...]) -> np.ndarray:
     """[H, W] bool, on where the picture is not black.
 
+    A mask of another size, as networks predict them, is brought to (height, width) by nearest pixel.
+
     Raises:
-        SceneError: the mask is damaged, has colours, or is not of this (height, width).
+        SceneError: the mask is damaged, has colours, or is of another shape than the image.
     """
     mask = np.asarray(_pixels(blob, ("1", "L"))) > 0
-    _check_size("mask", mask.shape, size, blob)
-    return mask
+    stretch = (mask.shape[0] * size[1]) / (mask.shape[1] * size[0])
+    if not 1 / LARGEST_STRETCH < stretch < LARGEST_STRETCH:
+        _check_size("mask", mask.shape, size, blob)
+    rows, cols = (_nearest(have, want) for have, want in zip(mask.shape, size, strict=True))
+    return mask[rows[:, None], cols]
+
+
+def _nearest(have: int, want: int) -> np.ndarray:
+    """[want] indices into `have` pixels, rounded down as OpenCV's nearest neighbour does."""
+    return np.minimum(np.floor(np.arange(want) * (1 / (want / have))).astype(int), have - 1)
 
 
 def image_size(blob: Blob, orientation: int = 1) -> tuple[int, int]:

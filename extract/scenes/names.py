@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from ...errors import SceneError, StoreError
@@ -29,10 +30,13 @@ def make_scene_id(dataset: str, scene: str, where: object) -> str:
 def check_frame_name(name: object, where: object) -> str:
     """A frame's name as text; dots are welcome, and numbers are names of video frames.
 
+    A number gives the shortest text that reads back as it, so the same frame has one name everywhere.
+
     Raises:
         SceneError: it is empty or has a slash or control character.
     """
-    text = "" if name is None or isinstance(name, bool | list | dict) else str(name)
+    number = isinstance(name, int | float) and not isinstance(name, bool) and math.isfinite(name)
+    text = str(name) if number or isinstance(name, str) else ""
     if text in ("", ".", "..") or re.search(r"[\x00-\x1f/\\]", text):
         raise SceneError(
             f"{name!r} is not a frame name.",

@@ -88,6 +88,9 @@ class View:
         K_px: [3, 3] f64 intrinsics for the image's own size.
         world_from_cam: [4, 4] f64 rigid pose.
         orientation: EXIF orientation to apply on decoding, 1 = as stored.
+        far_percentile: depth beyond this percentile of all pixels (those without depth count as 0)
+            is none; None = all depth is kept. It comes with the dataset, whose `rules` name it in
+            the geometry digest.
     """
 
     name: str
@@ -97,6 +100,7 @@ class View:
     K_px: np.ndarray | None = None
     world_from_cam: np.ndarray | None = None
     orientation: int = 1
+    far_percentile: float | None = None
 
     @property
     def image_digest(self) -> str:

@@ -11,9 +11,11 @@ from .inspection import Inspection
 from .names import make_scene_id, natural_key
 from .scene import Scene, SceneSource
 from .split_lists import SUFFIXES, read_names
+from .wai_rules import plain_name
 from .wai_scene import META, read_wai_scene
 
 METADATA = "metadata"
+CUSTOM = "custom_splits"
 # A folder that has one of these is a scene, be it a broken one.
 SCENE_MARKS = (META, "images", "images_distorted", "scene_meta_distorted.json")
 
@@ -55,18 +57,21 @@ class WaiSource(SceneSource):
     def splits(self) -> dict[str, tuple[str, ...]]:
         """`<split>/<dataset>` -> scene ids, as the lists in `metadata/` name them.
 
+        The scenes of a folder `mpsd_subset_wai` are found in lists of `mpsd_subset_wai`, else `mpsd`;
+        for a subset, lists in `metadata/custom_splits` come before the others.
+
         Raises:
             SceneError: a list cannot be read or names what cannot be a scene.
         """
         here = {dataset for dataset, _, _ in (name.partition("/") for name in self._folders)}
         lists = {}
         for metadata in dict.fromkeys(_metadata(root) for root in self.roots):
-            for split in sorted(metadata.glob("*/"), key=lambda folder: natural_key(folder.name)):
+            for split in _split_names(metadata):
                 for dataset in sorted(here, key=natural_key):
-                    path = _list_of(split, dataset)
+                    path = _list_of(metadata, split, dataset)
                     if path:
                         names = [make_scene_id(dataset, name, path) for name in read_names(path)]
-                        lists[f"{split.name}/{dataset}"] = tuple(names)
+                        lists[f"{split}/{dataset}"] = tuple(names)
         return lists
 
     @cached_property
@@ -119,6 +124,15 @@ def _metadata(root: Path) -> Path:
     return [root, *root.parents][min(depth, len(root.parents))] / METADATA
 
 
-def _list_of(split: Path, dataset: str) -> Path | None:
-    stem = f"{dataset}_scene_list_{split.name}"
-    return next((path for path in (split / f"{stem}{suffix}" for suffix in SUFFIXES) if path.is_file()), None)
+def _split_names(metadata: Path) -> list[str]:
+    folders = [*metadata.glob("*/"), *(metadata / CUSTOM).glob("*/")]
+    return sorted({folder.name for folder in folders} - {CUSTOM}, key=natural_key)
+
+
+def _list_of(metadata: Path, split: str, dataset: str) -> Path | None:
+    custom, common = metadata / CUSTOM / split, metadata / split
+    folders = (custom, common) if "_subset" in dataset else (common,)
+    names = dict.fromkeys((dataset, plain_name(dataset)))
+    stems = [folder / f"{name}_scene_list_{split}" for folder in folders for name in names]
+    paths = (stem.with_name(stem.name + suffix) for stem in stems for suffix in SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)

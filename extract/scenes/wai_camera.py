@@ -32,7 +32,8 @@ def intrinsics(frame: Mapping[str, Any], meta: Mapping[str, Any], where: str) ->
         return None
     model = values.get("camera_model") or "PINHOLE"
     bent = [key for key in DISTORTION if values.get(key) and _number(values[key], key, where) != 0]
-    if model != "PINHOLE" or bent:
+    # OPENCV without distortion is a pinhole; a fisheye is bent even where its coefficients are 0.
+    if model not in ("PINHOLE", "OPENCV") or bent:
         raise SceneError(
             "only undistorted pinhole cameras are read.",
             where=where,

@@ -20,12 +20,12 @@ from .inspection import Faults, Inspection
 from .names import check_frame_name, make_scene_id
 from .scene import Blob, Scene, View
 from .wai_camera import intrinsics, pose
+from .wai_modalities import frame_format, frame_key
 from .wai_rules import DatasetRules, rules_of
 
 META = "scene_meta.json"
 COVISIBILITY = "covisibility/v0"
 NPY_HEADER_BYTES = 128
-DEPTHS = ("depth", "rendered_depth")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +37,10 @@ class _Reader:
     meta: dict[str, Any]
     rules: DatasetRules
     missing: list[Path] = field(default_factory=list)
+
+    @property
+    def modalities(self) -> object:
+        return self.meta.get("frame_modalities")
 
     def where(self, name: str) -> str:
         return f"{self.folder / META}, scene {self.id}, frame {name}"
@@ -159,19 +163,32 @@ def _view(reader: _Reader, frame: Any, number: int, faults: Faults) -> View | No
     if image is None:
         return None
     return View(
-        name=name, image=image, depth=depth, masks=masks or {}, K_px=K_px, world_from_cam=world_from_cam
+        name=name,
+        image=image,
+        depth=depth,
+        masks=masks or {},
+        K_px=K_px,
+        world_from_cam=world_from_cam,
+        far_percentile=reader.rules.far_percentile if depth else None,
     )
 
 
 def _image(reader: _Reader, frame: dict[str, Any], where: str) -> Blob | None:
-    relative = frame.get(_frame_key(reader.meta, "image") or "image", frame.get("file_path"))
+    if "video" in frame_format(reader.modalities, "image"):
+        raise SceneError(
+            "the images are frames of a video.",
+            where=where,
+            why="the format of the modality `image` is a video",
+            fix="store each frame as a picture and name its file as `image`",
+        )
+    relative = frame.get(frame_key(reader.modalities, "image") or "image", frame.get("file_path"))
     if relative is None:
         raise SceneError("the frame has no image.", where=where, fix="name its file as `image`")
     return _blob(reader, relative, where)
 
 
 def _depth(reader: _Reader, frame: dict[str, Any], where: str) -> Blob | None:
-    keys = [_frame_key(reader.meta, modality) or modality for modality in DEPTHS]
+    keys = [frame_key(reader.modalities, modality) or modality for modality in reader.rules.depths]
     relative = next((frame[key] for key in keys if frame.get(key) is not None), None)
     return None if relative is None else _blob(reader, relative, where)
 
@@ -179,21 +196,11 @@ def _depth(reader: _Reader, frame: dict[str, Any], where: str) -> Blob | None:
 def _masks(reader: _Reader, frame: dict[str, Any], where: str) -> dict[str, Blob]:
     masks = {}
     for name, modality in reader.rules.masks:
-        relative = frame.get(_frame_key(reader.meta, modality) or "")
+        relative = frame.get(frame_key(reader.modalities, modality) or "")
         blob = None if relative is None else _blob(reader, relative, where)
         if blob:
             masks[name] = blob
     return masks
-
-
-def _frame_key(meta: dict[str, Any], modality: str) -> str | None:
-    """The key of `depth` or `pred_mask/moge2` in a frame: the first value that is not the format."""
-    node: Any = meta.get("frame_modalities")
-    for part in modality.split("/"):
-        node = node.get(part) if isinstance(node, dict) else None
-    if isinstance(node, dict):
-        node = next((value for key, value in node.items() if key != "format"), None)
-    return node if isinstance(node, str) else None
 
 
 def _blob(reader: _Reader, relative: Any, where: str) -> Blob | None:

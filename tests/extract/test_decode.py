@@ -120,6 +120,36 @@ def test_depth_and_masks_of_another_size_are_refused():
     assert "[4, 6] for the image, [6, 4] for the depth" in caught.value.why
     with pytest.raises(SceneError, match="depth is not of"):
         decode_view(View(name="a", image=encoded(RGB), depth=depth_blob(np.ones((4, 6, 3)))))
-    mask = {"m": encoded(np.zeros((2, 3), np.uint8))}
+    mask = {"m": encoded(np.zeros((6, 4), np.uint8))}
     with pytest.raises(SceneError, match="mask is not of the image's size"):
         decode_view(View(name="a", image=encoded(RGB), depth=depth_blob(np.ones((4, 6))), masks=mask))
+
+
+def test_masks_are_brought_to_the_images_size_by_nearest_pixel():
+    # OpenCV takes source pixel floor(i * have / want): 0 0 1 1 2 2 of three, 0 0 0 1 1 1 of two.
+    small = np.array([[255, 0, 255], [0, 255, 0]], np.uint8)
+    view = View(name="a", image=encoded(RGB), depth=depth_blob(np.ones((4, 6))), masks={"m": encoded(small)})
+    above, below = [1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 0, 0]
+    np.testing.assert_array_equal(decode_view(view).valid, [above, above, below, below])
+    large = np.kron(small, np.ones((3, 3), np.uint8))  # [6, 9]
+    view = View(name="a", image=encoded(RGB), depth=depth_blob(np.ones((4, 6))), masks={"m": encoded(large)})
+    # Rows floor(1.5 i) of 6 are 0 1 3 4, columns of 9 are 0 1 3 4 6 7.
+    np.testing.assert_array_equal(decode_view(view).valid, [above, above, below, below])
+
+
+def test_depth_beyond_the_percentile_of_all_pixels_is_dropped():
+    depth_m = np.arange(24, dtype=np.float32).reshape(4, 6)
+    depth_m[0, :3] = [np.nan, np.inf, -5]
+    view = View(name="a", image=encoded(RGB), depth=depth_blob(depth_m), far_percentile=50.0)
+    flat = np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, 0)
+    assert np.percentile(flat, 50) == 11.5  # zeros included; of the positive depths it would be 13
+    kept = decode_view(view).depth_m
+    np.testing.assert_array_equal(kept, np.where(flat <= 11.5, flat, 0))
+
+
+def test_jpeg_bytes_named_png_are_decoded(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(RGB, "JPEG").read())
+    blob = Blob(suffix="png", path=path)
+    assert decode_view(View(name="a", image=blob)).image.shape == RGB.shape
+    assert image_size(blob) == (6, 4)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from strata.configs.schema import ScenesConfig, SynthConfig
 from strata.errors import ConfigError, SceneError
-from strata.extract.scenes.agreement import OPENGL, likely_cause, scene_agreement
+from strata.extract.scenes.agreement import scene_agreement
 from strata.extract.scenes.covisibility import pairwise_covisibility
 from strata.extract.scenes.decode import decode_view
 from strata.extract.scenes.listing import ls
@@ -82,15 +82,8 @@ def test_depth_agrees_through_the_cameras_and_through_no_others(scene):
         return replace(encoded, views=tuple(views))
 
     assert scene_agreement(encoded) > 0.5
-    for change, said in (
-        (np.linalg.inv, "world to camera"),
-        (lambda pose: pose @ OPENGL, "OpenGL"),
-        (in_millimetres, "translations are in millimetres"),
-    ):
-        broken = posed(change)
-        agreement = scene_agreement(broken)
-        assert agreement < 0.2
-        assert said in likely_cause(broken, agreement)
+    for change in (np.linalg.inv, lambda pose: pose @ np.diag([1.0, -1, -1, 1]), in_millimetres):
+        assert scene_agreement(posed(change)) < 0.2
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.id)

@@ -190,6 +190,19 @@ def test_cameras_that_are_not_read(folder, values, said):
 def test_zero_distortion_is_a_pinhole(folder):
     change_frame(folder, k1=0.0, p2=0)
     assert read(folder).views[1].K_px is not None
+    change_frame(folder, camera_model="OPENCV")
+    assert read(folder).views[1].K_px is not None
+
+
+def test_distortion_of_the_scene_holds_for_every_frame_that_says_nothing_else(folder):
+    change(folder, lambda meta: meta.update(k1=0.1))
+    for number in range(4):
+        change_frame(folder, number, k1=0.0)
+    assert read(folder).views[0].has_geometry
+    change_frame(folder, 2, k1=None)
+    error = refused(folder)
+    assert "non-zero k1" in error.why
+    assert "frame 0002" in error.where
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (4, 5), (5, 5)])

@@ -1,0 +1,49 @@
+"""The page of `strata scenes check`: one self-contained file with pictures."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...store.atomic import write_atomic
+from .check_report import Section
+
+NAME = "check.html"
+
+
+def write_page(sections: Sequence[Section], out: Path) -> Path:
+    """Writes the page to `out`, a file that ends in .html or a folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    path = out if out.suffix == ".html" else out / NAME
+    write_atomic(path, page(sections).encode())
+    return path
+
+
+def page(sections: Sequence[Section]) -> str:
+    """HTML without scripts and without links that leave it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(__package__ or "strata.extract.scenes", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_uri"] = _data_uri
+    return environment.get_template(NAME).render(
+        sections=sections,
+        faults=sum(len(section.report.faults) for section in sections),
+        broken=sum(bool(section.report.faults) for section in sections),
+    )
+
+
+def _data_uri(webp: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
