@@ -23,9 +23,11 @@ from .weights import load_state, random_seed
 
 PREFIX = "hf:"
 
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-_CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+Rgb = tuple[float, float, float]
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +36,14 @@ class Family:
 
     Attributes:
         name: the class is `<name>Model`, its config `<name>Config`.
-        normalisation: `mean` and `std` of models that come without a preprocessor config.
+        normalisation: mean and std of models that come without a preprocessor config.
         settings: what the config says whatever the model's own says: no masking, no unused heads, and
             layer scales of random weights at 1, so that no block of a random floor is the identity.
         options: of the model's constructor.
     """
 
     name: str
-    normalisation: Mapping[str, tuple[float, float, float]]
+    normalisation: tuple[Rgb, Rgb]
     settings: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -100,12 +102,13 @@ def create_hf_preset(model: Mapping[str, Any], info: EncoderInfo, weights: str) 
 
 
 def _create(values: Mapping[str, Any], info: EncoderInfo, place: Place, weights: str) -> HfViT:
-    seed, given = random_seed(weights), Place(name=weights)
-    model = _build(values, seed=seed or 0, where=info.name)
-    if seed is None:
-        chosen = place if weights == "hub" else given
-        path = chosen.weights() if weights == "hub" or given.folder else Path(weights)
-        fill(model, load_state(path), path)
+    seed = random_seed(weights)
+    if seed is not None:
+        return HfViT(_build(values, seed=seed, where=info.name), info)
+    given = place if weights == "hub" else Place(name=weights)
+    path = given.weights() if given is place or given.folder else Path(weights)
+    model, state = _build(values, seed=0, where=info.name), load_state(path)
+    fill(model, state, path)
     return HfViT(model, info)
 
 
@@ -164,22 +167,29 @@ def _info(place: Place, source: Place) -> EncoderInfo:
     """What the model called `place` declares, by the config and the preprocessing of `source`."""
     values = _values(source.config(), source)
     config = _config(values, source.name)
+    mean, std = _normalisation(FAMILIES[values["model_type"]], source.processor())
     return EncoderInfo(
         name=f"{PREFIX}{place.title}",
         patch_size=config.patch_size,
         depth=config.num_hidden_layers,
         width=config.hidden_size,
+        mean=mean,
+        std=std,
         source="" if place.folder else f"https://huggingface.co/{place.name}",
-        **_normalisation(FAMILIES[values["model_type"]], source.processor()),
     )
 
 
-def _normalisation(family: Family, processor: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
-    """`mean` and `std` as the model's own preprocessing has them, else the family's."""
+def _normalisation(family: Family, processor: Mapping[str, Any]) -> tuple[Rgb, Rgb]:
+    """Mean and std as the model's own preprocessing has them, else the family's."""
     if processor.get("do_normalize") is False:
-        return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    own = {name: processor.get(f"image_{name}") for name in ("mean", "std")}
-    return {**family.normalisation, **{name: tuple(value) for name, value in own.items() if value}}
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean, std = (processor.get(name) for name in ("image_mean", "image_std"))
+    return _rgb(mean) if mean else family.normalisation[0], _rgb(std) if std else family.normalisation[1]
+
+
+def _rgb(values: Any) -> Rgb:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def _check_same(preset: Mapping[str, Any], other: Mapping[str, Any], place: Place) -> None:

@@ -67,7 +67,7 @@ class HfViT(BlockEncoder):
         return (*(("cls",) if has_cls else ()), *(f"reg{i}" for i in range(registers)))
 
     def state(self) -> Mapping[str, Tensor]:
-        """The weights under names that do not depend on the library's version, and the settings beside them."""
+        """The weights, under names that no release of the library changes, and the settings beside them."""
         config, info = self._model.config, self.info
         settings = {name: getattr(config, name, None) for name in _SETTINGS}
         text = canonical_json({**settings, "mean": info.mean, "std": info.std})
