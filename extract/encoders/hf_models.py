@@ -107,7 +107,8 @@ def _create(values: Mapping[str, Any], info: EncoderInfo, place: Place, weights:
         return HfViT(_build(values, seed=seed, where=info.name), info)
     given = place if weights == "hub" else Place(name=weights)
     path = given.weights() if given is place or given.folder else Path(weights)
-    model, state = _build(values, seed=0, where=info.name), load_state(path)
+    state = load_state(path)  # before the model, which takes a while to make
+    model = _build(values, seed=0, where=info.name)
     fill(model, state, path)
     return HfViT(model, info)
 
@@ -183,12 +184,20 @@ def _normalisation(family: Family, processor: Mapping[str, Any]) -> tuple[Rgb, R
     """Mean and std as the model's own preprocessing has them, else the family's."""
     if processor.get("do_normalize") is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    mean, std = (processor.get(name) for name in ("image_mean", "image_std"))
-    return _rgb(mean) if mean else family.normalisation[0], _rgb(std) if std else family.normalisation[1]
+    mean, std = family.normalisation
+    return _rgb("image_mean", processor, mean), _rgb("image_std", processor, std)
 
 
-def _rgb(values: Any) -> Rgb:
-    red, green, blue = map(float, values)
+def _rgb(name: str, processor: Mapping[str, Any], default: Rgb) -> Rgb:
+    try:
+        red, green, blue = map(float, processor.get(name) or default)
+    except (TypeError, ValueError) as error:
+        raise EncoderError(
+            f"{name}={processor[name]} is no colour.",
+            where="preprocessor_config.json",
+            why="three numbers are expected, of red, green and blue",
+            fix="mend the file, or take it from the model's repository",
+        ) from error
     return red, green, blue
 
 

@@ -27,7 +27,7 @@ class Place:
     @property
     def folder(self) -> Path | None:
         path = Path(self.name).expanduser()
-        return path if path.is_dir() else None
+        return path if self.name and path.is_dir() else None
 
     @property
     def title(self) -> str:

@@ -36,6 +36,7 @@ def find_on_hub(repo: str, *filenames: str, instead: str = "") -> Path | None:
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
+    _check_name(repo)
     cached = [try_to_load_from_cache(repo, filename) for filename in filenames]
     for path in cached:
         if isinstance(path, str):
@@ -51,6 +52,21 @@ def find_on_hub(repo: str, *filenames: str, instead: str = "") -> Path | None:
         return None
     except Exception as error:  # the client raises the types of whichever HTTP library it was built on
         raise _out_of_reach(repo, filenames[0], instead, error) from error
+
+
+def _check_name(repo: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise EncoderError(
+            f"{repo!r} is neither a folder here nor the name of a repository of the hub.",
+            where="encoder",
+            why=str(error),
+            fix="check the path; repositories are called owner/name",
+        ) from None
 
 
 def _out_of_reach(repo: str, filename: str, instead: str, error: Exception) -> EncoderError:

@@ -158,6 +158,21 @@ def test_normalisation_comes_from_the_preprocessor(tmp_path: Path):
     assert (info.mean, info.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
+@pytest.mark.parametrize("mean", [[0.5], 0.5, ["a", "b", "c"], {"r": 1}])
+def test_a_normalisation_that_is_none(tmp_path: Path, mean: Any):
+    config("ViT", **VISION).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": mean}))
+    with pytest.raises(EncoderError, match="is no colour"):
+        describe(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "a/b/c", "no such", ""])
+def test_neither_a_folder_nor_a_repository(name: str):
+    for call in (describe, create):
+        with pytest.raises(EncoderError, match="neither a folder here nor"):
+            call(f"hf:{name}")
+
+
 def test_weights_that_do_not_fit_are_listed(tmp_path: Path):
     saved(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
