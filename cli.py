@@ -36,9 +36,11 @@ app = typer.Typer(
 )
 scenes, sets, extract = _group("Scenes on disk."), _group("View sets."), _group("Features of scenes.")
 store, probe = _group("What a store holds."), _group("Measurements on stored features.")
+encoders = _group("Models to extract with.")
 for name, group in {
     "scenes": scenes,
     "sets": sets,
+    "encoders": encoders,
     "extract": extract,
     "store": store,
     "probe": probe,
@@ -119,6 +121,43 @@ def pack(config: PackConfig, console: Console) -> int:
     from .extract.pack import pack
 
     return pack(config, console)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@encoders.command("ls")
+def encoders_ls(
+    ctx: typer.Context,
+    as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """List the encoders with their size, licence and what a view of features weighs."""
+
+    def body(console: Console) -> int:
+        from .extract.encoders.listing import ls
+
+        return ls(console, as_json=as_json, as_markdown=as_markdown)
+
+    leave(ctx, body, verbose)
+
+
+@encoders.command("info")
+def encoders_info(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An encoder, also timm:... or hf:...")],
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what an encoder declares, without its weights."""
+
+    def body(console: Console) -> int:
+        from .extract.encoders.listing import info
+
+        return info(name.removeprefix("encoder="), console, as_json=as_json)
+
+    leave(ctx, body, verbose)
 
 
 @words_command(
@@ -208,7 +247,7 @@ def report(
 @app.command("doctor")
 def doctor(
     ctx: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Check this machine: what works, what falls back, how to fix it."""

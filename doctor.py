@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -9,33 +10,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .doctor_check import FAIL, GB, OK, WARN, Check
+from .doctor_cluster import check_ray
+from .doctor_gpu import check_torch, check_triton
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-OK, WARN, FAIL = "OK", "WARN", "FAIL"
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 
 # Each must be there; looking up the version imports none of them.
 PACKAGES = ("timm", "transformers", "zarr", "numcodecs", "webdataset", "ray")
-SYSTEM_LIBRARIES = "libusb-1.0-0 libgl1 libgomp1"
-GB = 1e9
+# What falls away without them, and the extra that brings them.
+OPTIONAL = {"xarray": ("stores do not open with xarray", "xarray")}
+
+# What open3d loads, and the packages of Debian and Ubuntu that have it.
+LIBRARIES = {"libusb-1.0.so.0": "libusb-1.0-0", "libGL.so.1": "libgl1", "libgomp.so.1": "libgomp1"}
+OPEN3D_S = 30
+
 WRITE_MB = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One finding: OK, WARN (something falls back) or FAIL (strata cannot work)."""
-
-    name: str
-    status: str
-    found: str
-    fix: str = ""
+SLOW_MB_PER_S = 50
+FEW_INODES = 100_000
 
 
 def doctor(console: Console, as_json: bool = False) -> int:
@@ -57,14 +58,16 @@ def examine(folder: Path) -> Iterator[Check]:
     # open3d takes seconds to import, and may take its process down: it runs beside the others.
     with _started_open3d() as open3d:
         yield check_python(sys.version_info[:3])
-        yield from _guarded("torch", _torch)
-        yield from _guarded("triton", _triton)
+        yield from _guarded("torch", check_torch)
+        yield from _guarded("triton", lambda: [check_triton(gpu=_has_gpu())])
         yield from map(check_package, PACKAGES)
-        yield from _guarded("disk", lambda: check_disk(folder))
-        yield from _guarded("shared memory", lambda: check_shared_memory(Path("/dev/shm")))
-        yield from _guarded("memory", _memory)
-        yield from _guarded("Hugging Face", _hugging_face)
-        yield from _guarded("encoders", _encoders)
+        yield from (check_optional(name, *told) for name, told in OPTIONAL.items())
+        yield from _guarded("disk", lambda: [check_disk(folder), check_inodes(folder)])
+        yield from _guarded("shared memory", lambda: [check_shared_memory(Path("/dev/shm"))])
+        yield from _guarded("memory", lambda: [_memory()])
+        yield from _guarded("Ray", lambda: check_ray(os.environ, Path.home()))
+        yield from _guarded("Hugging Face", lambda: [_hugging_face()])
+        yield from _guarded("encoders", lambda: [_encoders()])
         yield check_open3d(open3d)
 
 
@@ -83,6 +86,15 @@ def check_package(name: str) -> Check:
         return Check(name=name, status=FAIL, found="not installed", fix=f"pip install {name}")
 
 
+def check_optional(name: str, lost: str, extra: str) -> Check:
+    """A package that strata does without: its absence is told, and no fault."""
+    try:
+        return Check(name=name, status=OK, found=version(name))
+    except PackageNotFoundError:
+        found = f"not installed, and optional: {lost}"
+        return Check(name=name, status=OK, found=found, fix=f"pip install 'strata3d[{extra}]'")
+
+
 def check_disk(folder: Path) -> Check:
     """Free space of `folder`, and the speed of writing to it with fsync."""
     name, free_gb = "disk", shutil.disk_usage(folder).free / GB
@@ -98,7 +110,22 @@ def check_disk(folder: Path) -> Check:
     found = f"{folder}: {free_gb:,.1f} GB free, writes {mb_per_s:,.0f} MB/s"
     if free_gb < 10:
         return Check(name=name, status=WARN, found=found, fix="`strata extract plan` says what a store needs")
+    if mb_per_s < SLOW_MB_PER_S:
+        fix = "put the store on a local disk: writing features will be what takes the time"
+        return Check(name=name, status=WARN, found=found, fix=fix)
     return Check(name=name, status=OK, found=found)
+
+
+def check_inodes(folder: Path) -> Check:
+    """Files that the disk of `folder` still has room for; some file systems set no limit."""
+    state = os.statvfs(folder)
+    if not state.f_files:
+        return Check(name="inodes", status=OK, found="the file system sets no limit")
+    found = f"{folder}: room for {state.f_favail:,} more files"
+    if state.f_favail < FEW_INODES:
+        fix = "delete small files (`df -i` and `du --inodes` find them), or use another disk"
+        return Check(name="inodes", status=WARN, found=found, fix=fix)
+    return Check(name="inodes", status=OK, found=found)
 
 
 def check_shared_memory(folder: Path) -> Check:
@@ -114,66 +141,52 @@ def check_shared_memory(folder: Path) -> Check:
 
 def check_open3d(process: subprocess.Popen[str]) -> Check:
     """Whether open3d imports, tried in a process of its own."""
-    falls_back = "; without it there are no PLY exports and no TSDF meshes"
+    lost = "without it there are no PLY exports and no TSDF meshes"
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=OPEN3D_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        out, err = "", "its import takes more than a minute"
+        process.communicate()
+        out, err = "", f"its import takes more than {OPEN3D_S} s"
     if process.returncode == 0:
         return Check(name="open3d", status=OK, found=out.strip())
     last = (err.strip().splitlines() or ["its import crashes"])[-1]
-    fix = "pip install 'strata3d[3d]'" if "No module named 'open3d'" in last else ""
+    if "No module named 'open3d'" in last:
+        found = f"not installed, and optional: {lost}"
+        return Check(name="open3d", status=OK, found=found, fix="pip install 'strata3d[3d]'")
+    needed = " ".join(missing_libraries() or LIBRARIES.values())
     return Check(
         name="open3d",
         status=WARN,
-        found=last + falls_back,
-        fix=fix or f"install the system libraries {SYSTEM_LIBRARIES} (apt-get install {SYSTEM_LIBRARIES})",
+        found=f"{last}; {lost}",
+        fix=f"install the system libraries it needs: apt-get install {needed}",
     )
 
 
-def _guarded(name: str, examine_it: Callable[[], Check | list[Check]]) -> list[Check]:
+def missing_libraries() -> list[str]:
+    """The packages of the system libraries that open3d needs and that do not load."""
+    missing = []
+    for library, package in LIBRARIES.items():
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            missing.append(package)
+    return missing
+
+
+def _guarded(name: str, examine_it: Callable[[], Iterable[Check]]) -> list[Check]:
     """The findings, or a FAIL with the reason when looking itself went wrong."""
     try:
-        found = examine_it()
+        return list(examine_it())
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return [Check(name=name, status=FAIL, found=reason, fix="pip install --upgrade strata3d")]
-    return found if isinstance(found, list) else [found]
 
 
-def _torch() -> list[Check]:
+def _has_gpu() -> bool:
     import torch
 
-    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-    checks = [Check(name="torch", status=OK, found=f"{torch.__version__}, built with {built}")]
-    if not torch.cuda.is_available():
-        return [*checks, _no_gpu(driver=Path("/dev/nvidiactl").exists())]
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        found = f"{torch.cuda.get_device_name(index)}, {free / GB:,.1f} of {total / GB:,.1f} GB free"
-        checks.append(Check(name=f"GPU {index}", status=OK, found=found))
-    return checks
-
-
-def _no_gpu(driver: bool) -> Check:
-    if not driver:
-        return Check(name="GPU", status=OK, found="none: everything runs on the CPU")
-    return Check(
-        name="GPU",
-        status=WARN,
-        found="there is an NVIDIA driver, but torch cannot use it",
-        fix="install the torch build for this driver: https://pytorch.org/get-started",
-    )
-
-
-def _triton() -> Check:
-    try:
-        import triton
-    except ImportError as error:
-        found = f"does not import ({error}); the plain torch kernels are used"
-        return Check(name="triton", status=WARN, found=found, fix="pip install triton (Linux)")
-    return Check(name="triton", status=OK, found=triton.__version__)
+    return torch.cuda.is_available()
 
 
 def _memory() -> Check:
@@ -191,16 +204,15 @@ def _hugging_face() -> Check:
 
     if get_token():
         return Check(name="Hugging Face", status=OK, found="a token is set")
-    return Check(
-        name="Hugging Face", status=OK, found="no token; gated weights (DINOv3) need `hf auth login`"
-    )
+    found = "no token; only gated weights (DINOv3) need one"
+    return Check(name="Hugging Face", status=OK, found=found, fix="hf auth login, or export HF_TOKEN=...")
 
 
 def _encoders() -> Check:
     from .extract.encoders.registry import encoder_names
 
-    names = encoder_names()
-    return Check(name="encoders", status=OK, found=", ".join(names))
+    found = f"{len(encoder_names())}; `strata encoders ls` lists them"
+    return Check(name="encoders", status=OK, found=found)
 
 
 def _write_speed(folder: Path) -> float:

@@ -96,7 +96,7 @@ class ExtractConfig(SetsOptions):
 
     shards: str = _option(MISSING, "folder that `strata pack` wrote")
     store: str = _option(MISSING, "the store, a folder that ends in .zarr")
-    encoder: str = _option(MISSING, "registered name, or timm:<model name>; `strata doctor` lists them")
+    encoder: str = _option(MISSING, "a name of `strata encoders ls`, timm:<model name> or hf:<repository>")
     weights: str = _option("hub", "hub | random:<seed> | path of a checkpoint")
     layers: list[str] = _option(
         ["1/4", "1/2", "3/4", "last"], "block<k>, k/m of the depth, norm (= last), patch_embed"

@@ -17,6 +17,8 @@ from strata.errors import SceneError
 from typer.testing import CliRunner
 
 COMMANDS = {
+    "encoders ls": None,
+    "encoders info": None,
     "scenes ls": schema.ScenesConfig,
     "scenes check": schema.CheckConfig,
     "scenes synth": schema.SynthConfig,

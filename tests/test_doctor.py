@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -16,7 +17,9 @@ from strata.doctor import (
     WARN,
     Check,
     check_disk,
+    check_inodes,
     check_open3d,
+    check_optional,
     check_package,
     check_python,
     check_shared_memory,
@@ -56,6 +59,39 @@ def test_a_disk_that_cannot_be_written_to_fails(tmp_path: Path, monkeypatch: pyt
     assert "Permission denied" in check.found
 
 
+def test_a_slow_disk_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_write_speed", lambda folder: 8.0)
+    check = check_disk(tmp_path)
+    assert (check.status, "writes 8 MB/s" in check.found) == (WARN, True)
+    assert "local disk" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("files", "free", "status"), [(0, 0, OK), (10**7, 10**6, OK), (10**7, 500, WARN), (10**7, 0, WARN)]
+)
+def test_a_disk_without_room_for_files_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, free: int, status: str
+):
+    state = SimpleNamespace(f_files=files, f_favail=free)
+    monkeypatch.setattr(module.os, "statvfs", lambda folder: state)
+    check = check_inodes(tmp_path)
+    assert check.status == status
+    assert ("df -i" in check.fix) == (status == WARN)
+
+
+def test_what_is_optional_is_no_fault():
+    check = check_optional("no-such-package-of-strata", "no tea", "tea")
+    assert (check.status, check.fix) == (OK, "pip install 'strata3d[tea]'")
+    assert "no tea" in check.found
+    assert check_optional("zarr", "all", "x").fix == ""
+
+
+def test_little_shared_memory_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=64e6))
+    check = check_shared_memory(tmp_path)
+    assert (check.status, "--shm-size" in check.fix) == (WARN, True)
+
+
 def test_no_shared_memory_is_fine(tmp_path: Path):
     assert check_shared_memory(tmp_path / "none").status == OK
 
@@ -74,9 +110,24 @@ def test_open3d_without_its_libraries_names_them():
     assert "libusb-1.0-0" in check.fix
 
 
+def test_open3d_names_the_libraries_that_do_not_load(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "LIBRARIES", {"libnone.so.7": "libnone7", "libc.so.6": "libc6"})
+    check = check_open3d(process("raise OSError('libnone.so.7: cannot open shared object file')"))
+    assert check.fix.endswith("apt-get install libnone7")
+
+
 def test_open3d_that_is_not_installed_names_the_extra():
     check = check_open3d(process("raise ModuleNotFoundError(\"No module named 'open3d'\")"))
-    assert "strata3d[3d]" in check.fix
+    assert (check.status, check.fix) == (OK, "pip install 'strata3d[3d]'")
+
+
+def test_a_check_that_breaks_is_a_failure_with_its_reason():
+    def broken():
+        yield Check(name="a", status=OK, found="fine")
+        raise RuntimeError("no device\nand more")
+
+    (check,) = module._guarded("torch", broken)
+    assert (check.status, check.found) == (FAIL, "RuntimeError: no device")
 
 
 @pytest.mark.parametrize(("status", "code"), [(OK, 0), (WARN, 0), (FAIL, 1)])
@@ -99,6 +150,18 @@ def test_the_exit_code_is_1_when_a_check_fails(
 
 def test_this_machine_is_examined(tmp_path: Path):
     checks = {check.name: check for check in module.examine(tmp_path)}
-    assert {"Python", "torch", "triton", "zarr", "disk", "memory", "encoders", "open3d"} <= set(checks)
-    assert "oracle_world" in checks["encoders"].found
+    known = {
+        "Python",
+        "torch",
+        "CUDA",
+        "triton",
+        "zarr",
+        "disk",
+        "inodes",
+        "memory",
+        "Ray cluster",
+        "Ray token",
+    }
+    assert {*known, "shared memory", "xarray", "Hugging Face", "encoders", "open3d"} <= set(checks)
+    assert "strata encoders ls" in checks["encoders"].found
     assert not [check for check in checks.values() if check.status != OK and not check.fix]

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from strata.cli import app
+from strata.extract.encoders.listing import markdown
+from strata.extract.encoders.presets import preset_names
+from strata.extract.encoders.registry import describe
 from typer.testing import CliRunner
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -41,6 +44,8 @@ def test_every_command_is_shown(readme: str):
         "scenes synth",
         "scenes ls",
         "scenes check",
+        "encoders ls",
+        "encoders info",
         "sets make",
         "sets ls",
         "extract plan",
@@ -49,6 +54,10 @@ def test_every_command_is_shown(readme: str):
     others = ("store ls", "store info", "probe correspondence")
     assert {*groups, *others} <= shown
     assert {"pack", "report", "doctor"} <= {name.split()[0] for name in shown}
+
+
+def test_the_table_of_encoders_is_current(readme: str):
+    assert markdown(describe(name) for name in preset_names()) in readme
 
 
 def test_the_walk_through_runs(readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

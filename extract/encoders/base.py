@@ -59,6 +59,7 @@ class EncoderInfo:
         name: registered name.
         patch_size: pixels per token side (an encoder without patches says which it wants to see).
         depth: number of blocks; 0 = the one layer `norm`.
+        width: channels of a block's output, for `strata encoders ls`; 0 = not declared.
         mean, std: normalisation that the encoder itself applies to images in [0, 1].
         context: `view` (each view alone) or `set`.
         needs: fields of `ViewBatch` beyond images, e.g. `token_point_world`.
@@ -70,6 +71,7 @@ class EncoderInfo:
     name: str
     patch_size: int
     depth: int
+    width: int = 0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     context: str = "view"

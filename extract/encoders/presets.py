@@ -21,8 +21,9 @@ class Preset:
 
     Attributes:
         info: what the encoder declares.
-        family: `timm` (a model by its name), `vit` (timm's VisionTransformer from arguments) or `oracle`.
-        model: the timm name, the arguments, or the oracle's kind.
+        family: `timm` (a model by its name), `vit` (timm's VisionTransformer from arguments), `hf` (a model
+            of transformers) or `oracle`.
+        model: the timm name, the arguments, the config with its repository, or the oracle's kind.
     """
 
     info: EncoderInfo

@@ -1,4 +1,4 @@
-"""Encoders by name: presets and oracles, third parties' entry points, and any ViT that timm has.
+"""Encoders by name: presets and oracles, third parties' entry points, ViTs of timm and transformers.
 
 An encoder of your own is one file in your own package:
 
@@ -15,7 +15,7 @@ An encoder of your own is one file in your own package:
     blur = "my_package.blur:Blur"
 
 `strata.testing.check_encoder(Blur("hub"))` tells whether it keeps the contract. A name that Strata
-itself has cannot be taken. Nothing here imports torch, timm or third parties until it must.
+itself has cannot be taken. Nothing here imports torch, timm, transformers or third parties until it must.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ from .base import Encoder, EncoderInfo
 from .presets import Preset, load_preset, preset_names
 
 GROUP = "strata.encoders"
-_TIMM = "timm:"
+_TIMM, _HF = "timm:", "hf:"
 
 
 def encoder_names() -> list[str]:
-    """Presets, oracles and entry points in alphabetical order. timm's names work too, but are not listed."""
+    """Presets, oracles and entry points in alphabetical order.
+
+    Names of timm and of the Hugging Face hub work too, but are not listed.
+    """
     return sorted({*preset_names(), *_entry_points()})
 
 
@@ -46,6 +49,10 @@ def describe(name: str) -> EncoderInfo:
         return load_preset(name).info
     if name in _entry_points():
         return _declared(name, _factory(name))
+    if name.startswith(_HF):
+        from .hf_models import hf_info
+
+        return hf_info(name)
     return _timm_info(name)
 
 
@@ -53,9 +60,11 @@ def create(name: str, weights: str = "hub") -> Encoder:
     """The encoder, on the CPU in float32.
 
     Args:
-        name: one of `encoder_names()`, or a timm name with or without tag and `timm:` before it.
+        name: one of `encoder_names()`, a timm name with or without tag and `timm:` before it, or `hf:`
+            and a repository of the Hugging Face hub or a folder that `save_pretrained` wrote.
         weights: `hub`, `random:<seed>` (the same seed gives the same bytes), or the path of a
-            `.safetensors` or torch checkpoint. Oracles have none.
+            `.safetensors` or torch checkpoint, for models of transformers also of their folder.
+            Oracles have none.
 
     Raises:
         EncoderError: the name is unknown, or the weights are out of reach or do not fit.
@@ -64,6 +73,10 @@ def create(name: str, weights: str = "hub") -> Encoder:
         return _create_preset(load_preset(name), weights)
     if name in _entry_points():
         return _create_third_party(name, weights)
+    if name.startswith(_HF):
+        from .hf_models import create_hf
+
+        return create_hf(name, weights)
     info = _timm_info(name)
     from .timm_models import create_timm
 
@@ -73,6 +86,11 @@ def create(name: str, weights: str = "hub") -> Encoder:
 def _create_preset(preset: Preset, weights: str) -> Encoder:
     if preset.family == "oracle":
         return _create_oracle(preset, weights)
+    if preset.family == "hf":
+        from .hf_models import create_hf_preset
+
+        assert isinstance(preset.model, dict)
+        return create_hf_preset(preset.model, preset.info, weights)
     from .timm_models import create_timm
 
     return create_timm(preset.model, preset.info, weights)
@@ -143,7 +161,8 @@ def _timm_info(name: str) -> EncoderInfo:
         raise EncoderError(
             f"no encoder is called {name}.",
             where="encoder",
-            why="it is neither a preset, an oracle, an installed entry point nor a model of timm",
+            why="it is neither a preset, an oracle, an installed entry point nor a model of timm;\n"
+            "models of transformers are called hf:<repository or folder>",
             fix=did_you_mean(name.removeprefix(_TIMM), known),
         )
     return info

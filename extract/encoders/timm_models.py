@@ -47,6 +47,7 @@ def timm_info(name: str) -> EncoderInfo | None:
         name=f"{cfg.architecture}.{cfg.tag}" if cfg.tag else str(cfg.architecture or name),
         patch_size=model.patch_embed.feat_ratio(),
         depth=len(model.blocks),
+        width=model.embed_dim,
         mean=cfg.mean,
         std=cfg.std,
         licence=cfg.license or "",

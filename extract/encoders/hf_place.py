@@ -1,0 +1,94 @@
+"""Where the files of a model of transformers are: a folder, or a repository of the hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import EncoderError
+from .hub import find_on_hub, hub_file
+
+CONFIG, PROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
+_WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
+_INSTEAD = (
+    f"weights=FOLDER of {CONFIG}, {PROCESSOR} and {WEIGHTS} here;\n"
+    "random weights need a config too: give encoder=hf:FOLDER, or a preset of `strata encoders ls`"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A folder if there is one of that name, else a repository `owner/name`."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path | None:
+        path = Path(self.name).expanduser()
+        return path if self.name and path.is_dir() else None
+
+    @property
+    def title(self) -> str:
+        """The repository, or the folder's own name: what a model is called does not depend on its path."""
+        return self.folder.resolve().name if self.folder else self.name
+
+    @property
+    def has_config(self) -> bool:
+        """Whether it is a folder with a config."""
+        return self.folder is not None and (self.folder / CONFIG).is_file()
+
+    def config(self) -> dict[str, Any]:
+        """The model's config, as it is written.
+
+        Raises:
+            EncoderError: there is none, it is out of reach or no JSON.
+        """
+        return _read(self._file(CONFIG))
+
+    def processor(self) -> dict[str, Any]:
+        """The config of its preprocessing; empty where the model comes without.
+
+        Raises:
+            EncoderError: the hub is out of reach, or the file is no JSON.
+        """
+        if self.folder is None:
+            path = find_on_hub(self.name, PROCESSOR, instead=_INSTEAD)
+        else:
+            path = self.folder / PROCESSOR
+        return _read(path) if path and path.is_file() else {}
+
+    def weights(self) -> Path:
+        """The file of its weights.
+
+        Raises:
+            EncoderError: there is none, or it is out of reach.
+        """
+        return self._file(*_WEIGHT_FILES)
+
+    def _file(self, *names: str) -> Path:
+        if self.folder is None:
+            return hub_file(self.name, *names, instead=_INSTEAD)
+        for name in names:
+            if (self.folder / name).is_file():
+                return self.folder / name
+        raise EncoderError(
+            f"the folder has no {' and no '.join(names)}.",
+            where=self.folder,
+            why=f"a model of transformers is a folder with {CONFIG} and {WEIGHTS} in one file",
+            fix="give a folder that save_pretrained or `hf download --local-dir` wrote",
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        why = "" if isinstance(values, dict) else "it holds no object"
+    except (OSError, ValueError) as error:
+        values, why = {}, str(error)
+    if why:
+        raise EncoderError(
+            f"{path.name} cannot be read.", where=path, why=why, fix="copy or download the file again"
+        )
+    return values

@@ -1,0 +1,154 @@
+"""`strata encoders ls|info`: what there is to extract with, told before any weight is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from ...configs.schema import ExtractConfig
+from ...errors import EncoderError
+from ...store.key import Preprocess
+from ...store.layers import resolve_layers
+from .base import EncoderInfo
+from .presets import load_preset, preset_names
+from .registry import describe, encoder_names
+
+_LANDSCAPE = (4, 3)  # width : height of the view whose bytes are told
+_F16_BYTES = 2
+_COLUMNS = ("name", "family", "patch", "depth", "width", "MB/view", "licence", "weights")
+_NUMBERS = ("patch", "depth", "width", "MB/view")
+
+
+def ls(console: Console, *, as_json: bool = False, as_markdown: bool = False) -> int:
+    """Print all registered encoders; 1 if one of them does not say what it is."""
+    infos: list[EncoderInfo] = []
+    faults: list[EncoderError] = []
+    for name in encoder_names():
+        try:
+            infos.append(describe(name))
+        except EncoderError as error:  # a third party's package; the others are listed all the same
+            faults.append(error)
+    if as_json:
+        print(json.dumps([facts(info) for info in infos], indent=2))
+    elif as_markdown:
+        print(markdown(infos), end="")
+    else:
+        _show(infos, console)
+    for fault in faults:
+        Console(stderr=True).print(str(fault), markup=False, highlight=False)
+    return int(bool(faults))
+
+
+def info(name: str, console: Console, *, as_json: bool = False) -> int:
+    """Print what one encoder declares.
+
+    Raises:
+        EncoderError: the name is unknown.
+    """
+    told = facts(describe(name))
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return 0
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for field, value in told.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(field, text if value not in ("", None, []) else "-")
+    console.print(table, markup=False, highlight=False)
+    return 0
+
+
+def facts(info: EncoderInfo) -> dict[str, Any]:
+    """What an encoder declares, its family, and what its default layers are and weigh, as JSON has it."""
+    layers = default_layers(info)
+    rows, cols = _grid(info)
+    return {
+        "name": info.name,
+        "family": family(info.name),
+        **{name: _jsonable(value) for name, value in asdict(info).items()},
+        "default_layers": list(layers),
+        "grid": [rows, cols],
+        "bytes_per_view": len(layers) * rows * cols * info.width * _F16_BYTES or None,
+    }
+
+
+def default_layers(info: EncoderInfo) -> tuple[str, ...]:
+    """The layers that an extraction takes when none are named."""
+    blocks = (f"block{k}" for k in range(info.depth))
+    return resolve_layers(_defaults().layers, ("patch_embed", *blocks, "norm"), info.depth)
+
+
+def family(name: str) -> str:
+    """Where it comes from: timm, transformers, oracle or entry point."""
+    if name in preset_names():
+        known = {"vit": "timm", "hf": "transformers"}
+        return known.get(load_preset(name).family, load_preset(name).family)
+    if name in encoder_names():
+        return "entry point"
+    return "transformers" if name.startswith("hf:") else "timm"
+
+
+def markdown(infos: Iterable[EncoderInfo]) -> str:
+    """The table as the README has it."""
+    rows = [_COLUMNS, *(_cells(info) for info in infos)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rules = [
+        "-" * (width - 1) + ":" if name in _NUMBERS else "-" * width
+        for name, width in zip(_COLUMNS, widths, strict=True)
+    ]
+    lines = [rows[0], rules, *rows[1:]]
+    return "".join(f"| {' | '.join(_padded(line, widths))} |\n" for line in lines)
+
+
+def _padded(line: Iterable[str], widths: Iterable[int]) -> list[str]:
+    return [
+        text.rjust(width) if name in _NUMBERS else text.ljust(width)
+        for name, text, width in zip(_COLUMNS, line, widths, strict=True)
+    ]
+
+
+def _cells(info: EncoderInfo) -> tuple[str, ...]:
+    told = facts(info)
+    bytes_per_view = told["bytes_per_view"]
+    return (
+        info.name,
+        told["family"],
+        str(info.patch_size),
+        str(info.depth or "-"),
+        str(info.width or "-"),
+        f"{bytes_per_view / 1e6:,.2f}" if bytes_per_view else "-",
+        info.licence or "-",
+        info.source.removeprefix("https://") or "-",
+    )
+
+
+def _show(infos: Iterable[EncoderInfo], console: Console) -> None:
+    columns = [Column(name, justify="right" if name in _NUMBERS else "left") for name in _COLUMNS]
+    table = Table(*columns, box=None, pad_edge=False)
+    for info in infos:
+        table.add_row(*_cells(info))
+    console.print(table, markup=False, highlight=False)
+    console.print(
+        "Any ViT of timm (timm:<model name>) and DINOv2, CLIP, MAE, ViT and SigLIP of transformers "
+        "(hf:<repository or folder>) work too.",
+        style="dim",
+        soft_wrap=True,
+    )
+
+
+def _grid(info: EncoderInfo) -> tuple[int, int]:
+    return Preprocess(grid=_defaults().grid).resolve_grid(*_LANDSCAPE, info.patch_size)
+
+
+def _defaults() -> ExtractConfig:
+    return ExtractConfig(shards="", store="", encoder="")
+
+
+def _jsonable(value: Any) -> Any:
+    return (
+        sorted(value) if isinstance(value, frozenset) else list(value) if isinstance(value, tuple) else value
+    )
