@@ -51,8 +51,14 @@ class Posed(SceneSource):
 
 def stored(folder, source, grid=GRID, encoder="oracle_world"):
     pack_scenes(source, folder / "shards", shard_bytes=1 << 30)
-    words = {"shards": str(folder / "shards"), "store": str(folder / "f.zarr"), "encoder": encoder}
-    extract(ExtractConfig(**words, grid=grid if isinstance(grid, str) else list(grid)))
+    config = ExtractConfig(
+        shards=str(folder / "shards"),
+        store=str(folder / "f.zarr"),
+        encoder=encoder,
+        grid=grid if isinstance(grid, str) else list(grid),
+        set_count=6,
+    )
+    extract(config)
     return FeatureStore.open(folder / "f.zarr")
 
 
@@ -124,7 +130,8 @@ def agreement(store, tmp_path):
     records = [
         Record.from_json(line) for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()
     ]
-    return {r.scene: r.value for r in records if r.metric == "depth_agreement"}, records
+    values = {r.scene: r.value or 0.0 for r in records if r.metric == "depth_agreement"}
+    return values, records
 
 
 @pytest.fixture(scope="module")
