@@ -135,6 +135,7 @@ def exif_orientation(blob: Blob) -> int:
 def _stream(blob: Blob) -> Path | BytesIO:
     """Where a header can be read from: the file itself, if the blob is all of it."""
     whole = blob.path is not None and blob.path.is_file() and blob.size is None and blob.offset == 0
+    whole = whole and blob.data is None and blob.convert is None
     return blob.path if whole and blob.path else BytesIO(blob.read())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,8 @@ class Blob:
         path: the file, or None for bytes in memory.
         offset, size: the part of the file; size None = to its end.
         data: the bytes in memory.
+        convert: makes the bytes out of those of the file, given also what errors call it; for files
+            that a view does not take as they are. It is called when the blob is read, not before.
     """
 
     suffix: str
@@ -37,6 +39,7 @@ class Blob:
     offset: int = 0
     size: int | None = None
     data: bytes | None = field(default=None, repr=False)
+    convert: Callable[[bytes, str], bytes] | None = field(default=None, repr=False)
 
     @property
     def where(self) -> str:
@@ -47,10 +50,14 @@ class Blob:
         """The bytes.
 
         Raises:
-            SceneError: the file is missing, unreadable or shorter than it should be.
+            SceneError: the file is missing, unreadable, shorter than it should be, or cannot be converted.
         """
         if self.data is not None:
             return self.data
+        data = self._stored()
+        return data if self.convert is None else self.convert(data, self.where)
+
+    def _stored(self) -> bytes:
         assert self.path is not None
         try:
             with self.path.open("rb") as file:
