@@ -116,7 +116,7 @@ def _document(path: Path) -> dict[str, Any]:
             why=f"{INDEX} is written last, and it is not there",
             fix=f"{PACK_AGAIN}, it continues where it stopped; or name another folder",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged_index(path.parent, error) from None
     found = {name: document.get(name) for name in INDEX_FORMAT} if isinstance(document, dict) else None
     if found != INDEX_FORMAT:

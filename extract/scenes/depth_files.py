@@ -6,7 +6,6 @@ Shapes: H W pixels. What is made is 32-bit float EXR of z-depth in scene units.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import SceneError
+from ..npy import read_npy
 from .exr import read_exr, write_exr
 from .scene import Blob
 
@@ -73,20 +73,12 @@ def _from_png(data: bytes, _: str) -> np.ndarray:
 
 
 def _from_npy(data: bytes, _: str) -> np.ndarray:
-    """[H, W]; the header is held against the bytes before anything is allocated."""
-    file = io.BytesIO(data)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(np.lib.format.read_magic(file))
-    if read_header is None:
-        raise ValueError("it is not a .npy file of version 1 or 2")
-    shape, by_column, dtype = read_header(file)
-    flat = shape[:2] if len(shape) == 3 and shape[2] == 1 else shape
-    left = len(data) - file.tell()
-    if dtype.kind not in "iuf" or len(flat) != 2 or min(flat) < 1 or math.prod(flat) * dtype.itemsize != left:
-        raise ValueError(f"it has shape {shape} and type {dtype} in {left:,} bytes, not numbers [H, W]")
-    return np.frombuffer(data, dtype, offset=file.tell()).reshape(flat, order="F" if by_column else "C")
+    """[H, W] of [H, W] or [H, W, 1]."""
+    array = read_npy(data)
+    flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if flat.ndim != 2 or not flat.size:
+        raise ValueError(f"it has shape {array.shape}, not [H, W]")
+    return flat
 
 
 def _from_colmap(data: bytes, _: str) -> np.ndarray:

@@ -59,15 +59,10 @@ def world_change(meta: Values, where: str) -> WorldChange:
         SceneError: they are no rotation, shift and positive scale.
     """
     scale = finite_number(meta.get("applied_scale", 1), "applied_scale", where)
-    given = meta.get("applied_transform")
-    if given is None:
-        applied = np.eye(4)
-    else:
-        rows = given[:3] if isinstance(given, list) else given
-        applied = _matrix([*rows, [0, 0, 0, 1]] if isinstance(rows, list) else rows)
-    stretch = float(np.cbrt(np.linalg.det(applied[:3, :3]))) if applied.shape == (4, 4) else 1.0
-    if math.isfinite(stretch) and stretch > 0:
-        applied = np.vstack((applied[:3] / stretch, applied[3:]))
+    applied, stretch = _applied(meta.get("applied_transform")), 1.0
+    if applied.shape == (4, 4) and np.isfinite(applied).all():
+        stretch = abs(float(np.cbrt(np.linalg.det(applied[:3, :3])))) or 1.0
+        applied[:3] /= stretch
     why = why_not_rigid(applied) or ("" if scale > 0 else f"applied_scale is {scale}")
     if why:
         raise SceneError(
@@ -123,6 +118,13 @@ def intrinsics(frame: Values, meta: Values, size: tuple[int, int], where: str) -
         return None
     cx, cy = numbers.get("cx", size[0] / 2), numbers.get("cy", size[1] / 2)
     return np.array([[fl_x, 0, cx - HALF_PIXEL], [0, fl_y, cy - HALF_PIXEL], [0, 0, 1]], np.float64)
+
+
+def _applied(rows: Any) -> np.ndarray:
+    """As [4, 4] f64, the last row added where only three are given; of no size where it is no matrix."""
+    if rows is None:
+        return np.eye(4)
+    return _matrix([*rows, [0, 0, 0, 1]] if isinstance(rows, list) and len(rows) == 3 else rows)
 
 
 def _focal(numbers: dict[str, float], axis: str, length: int, where: str) -> float | None:

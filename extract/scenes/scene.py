@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -77,6 +77,10 @@ class Blob:
                 fix="pack the scenes again",
             )
         return data
+
+    def held(self) -> Blob:
+        """The same blob with its bytes in memory; errors still name the file."""
+        return replace(self, data=self.read())
 
     @cached_property
     def sha256(self) -> str:
