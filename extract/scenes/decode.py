@@ -18,6 +18,8 @@ from .scene import Blob, View
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 EXIF_ORIENTATION = 0x0112
+# Where a PNG file may say how it is turned; behind the pixels too, so Pillow would decode all of them.
+PNG_ORIENTED = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 # EXIF orientation -> what turns the stored picture upright.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -125,11 +127,17 @@ def exif_orientation(blob: Blob) -> int:
         SceneError: it is not an image.
     """
     with _opened(blob, _stream(blob)) as picture:
+        if picture.format == "PNG" and not _says_how_turned(blob.read()):
+            return 1
         try:
             said = picture.getexif().get(EXIF_ORIENTATION, 1)
         except Exception:  # a damaged EXIF block is no reason to refuse the pixels
             return 1
     return said if said in UPRIGHT else 1
+
+
+def _says_how_turned(png: bytes) -> bool:
+    return any(mark in png for mark in PNG_ORIENTED)
 
 
 def _stream(blob: Blob) -> Path | BytesIO:

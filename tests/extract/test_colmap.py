@@ -11,6 +11,7 @@ from strata.errors import SceneError
 from strata.extract.scenes.agreement import scene_agreement
 from strata.extract.scenes.check import check_scene
 from strata.extract.scenes.colmap import ColmapSource
+from strata.extract.scenes.colmap_binary import read_binary
 from strata.extract.scenes.decode import decode_view
 from strata.extract.scenes.exr import write_exr
 from strata.extract.scenes.open import open_scenes
@@ -282,10 +283,10 @@ def test_every_truncation_of_a_binary_model_is_a_scene_error(folder):
         for size in range(len(whole)):
             (folder / name).write_bytes(whole[:size])
             with pytest.raises(SceneError):
-                read(folder)
+                read_binary(folder)
         (folder / name).write_bytes(whole + b"\0")
         with pytest.raises(SceneError, match="longer than it should be"):
-            read(folder)
+            read_binary(folder)
         (folder / name).write_bytes(whole)
 
 
