@@ -140,9 +140,14 @@ def index_of(records: Sequence[dict[str, Any]], splits: dict[str, tuple[str, ...
     return {
         **INDEX_FORMAT,
         "shards": [{name: record[name] for name in ("name", "bytes", "sha256")} for record in records],
-        "scenes": list(scenes.values()),
+        "scenes": [{**scene, "entry_digest": entry_digest(scene)} for scene in scenes.values()],
         "splits": {name: ids for name, ids in kept.items() if ids},
     }
+
+
+def entry_digest(entry: dict[str, Any]) -> str:
+    """Over a scene's entry of the index without the digest that it may have."""
+    return digest({name: value for name, value in entry.items() if name != "entry_digest"})
 
 
 def shard_name(number: int) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import ShardError, StoreError
 from .npy import read_npy
-from .pack_plan import INDEX
+from .pack_plan import INDEX, entry_digest
 from .scenes.scene import Blob, Scene, View
 
 PACK_AGAIN = "run the same `strata pack` command again"
@@ -150,12 +150,11 @@ class PackedScene:
     scale_type: str | None
     rules: int
     scene_scale_m: float | None
-    _covisibility: list[Any] | None = field(repr=False)
-    _entries: list[dict[str, Any]] = field(repr=False)
+    _entry: dict[str, Any] = field(repr=False)
     _shards: tuple[Shard, ...] = field(repr=False)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entry["views"])
 
     @cached_property
     def views(self) -> tuple[PackedView, ...]:
@@ -165,13 +164,15 @@ class PackedScene:
             ShardError: the index is damaged.
         """
         with naming_damage(self._folder):
-            return tuple(self._view(position, entry) for position, entry in enumerate(self._entries))
+            if self._entry["entry_digest"] != entry_digest(self._entry):
+                raise ValueError(f"the entry of {self.id} is not as it was written")
+            return tuple(self._view(position, entry) for position, entry in enumerate(self._entry["views"]))
 
     @cached_property
     def geometry_digests(self) -> tuple[str, ...]:
         """Those of the views, in order, without making the views."""
         with naming_damage(self._folder):
-            return tuple(str(entry["geometry_digest"]) for entry in self._entries)
+            return tuple(str(entry["geometry_digest"]) for entry in self._entry["views"])
 
     def covisibility(self) -> np.ndarray | None:
         """[N, N] f32, the share of row's pixels that column sees, or None.
@@ -180,10 +181,10 @@ class PackedScene:
             SceneError: the shard cannot be read any more.
             ShardError: the array is damaged.
         """
-        if self._covisibility is None:
-            return None
         with naming_damage(self._folder):
-            shard, offset, size, sha256 = self._covisibility
+            if self._entry["covisibility"] is None:
+                return None
+            shard, offset, size, sha256 = self._entry["covisibility"]
             blob = self._shards[shard].part("npy", offset, size).held()
         try:
             if blob.sha256 != sha256:

@@ -94,6 +94,7 @@ def as_packed(scenes):
     for scene_id, (packed, shares, views, arrays) in scenes.items():
         truth = Toys().scene(scene_id)
         assert packed.digest == truth.digest
+        assert (packed.scale_type, packed.rules) == (truth.scale_type, truth.rules)
         assert [view.name for view in views] == [view.name for view in truth.views]
         np.testing.assert_array_equal(shares, truth.covisibility)
         for view, decoded, original in zip(views, arrays, truth.views, strict=True):
@@ -127,14 +128,16 @@ def test_the_index_changed_in_places(fuzz, whole, tmp_path):
     def _(data):
         text = json.dumps(fuzz.document(data, document)).encode()
         size = lay(tmp_path, {**whole, "index.json": text})
-        fuzz.read(lambda: everything(tmp_path), tmp_path, size)
+        scenes = fuzz.read(lambda: everything(tmp_path), tmp_path, size)
+        assert scenes is None or as_packed(scenes) is None
 
 
 def test_the_index_changed_in_bytes(fuzz, whole, tmp_path):
     @fuzz
     def _(data):
         size = lay(tmp_path, {**whole, "index.json": fuzz.bytes(data, whole["index.json"])})
-        fuzz.read(lambda: everything(tmp_path), tmp_path, size)
+        scenes = fuzz.read(lambda: everything(tmp_path), tmp_path, size)
+        assert scenes is None or as_packed(scenes) is None
 
 
 def test_packing_over_damaged_records_mends_them(fuzz, whole, tmp_path):
