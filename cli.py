@@ -10,6 +10,7 @@ from . import __version__
 from .cli_command import VERBOSE, Preset, Verbose, config_of, help_class, leave, words_command
 from .configs.schema import (
     CheckConfig,
+    ConvertConfig,
     CorrespondenceConfig,
     DemoConfig,
     ExtractConfig,
@@ -81,6 +82,14 @@ def scenes_check(config: CheckConfig, console: Console) -> int:
     from .extract.scenes.check import check
 
     return check(config, console)
+
+
+@words_command(scenes, "convert", ConvertConfig, "strata scenes convert scenes=data/nerfstudio out=data/wai")
+def scenes_convert(config: ConvertConfig, console: Console) -> int:
+    """Write scenes of any source in the WAI layout. Run it again to resume."""
+    from .extract.scenes.convert import convert
+
+    return convert(config, console)
 
 
 @words_command(scenes, "synth", SynthConfig, "strata scenes synth out=scenes views=6")

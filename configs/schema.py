@@ -27,7 +27,7 @@ class ScenesConfig:
         "a root (one folder per dataset, metadata/ beside them), one dataset, one scene, "
         "or a folder of images",
     )
-    source: str = _option("auto", "auto | wai | folder")
+    source: str = _option("auto", "auto | wai | nerfstudio | colmap | folder")
     split: str | None = _option(None, "keep the scenes of this split: its name, or a .json/.txt list")
 
 
@@ -39,6 +39,13 @@ class CheckConfig(ScenesConfig):
     views: int = _option(6, "views per picture")
     fix: str | None = _option(None, "folder for corrected copies as WAI; what is read stays as it is")
     covisibility: str = _option("keep", "with fix: keep (what matches the depth) | make (compute it)")
+
+
+@dataclass(kw_only=True)
+class ConvertConfig(ScenesConfig):
+    """Write scenes of any source in the WAI layout."""
+
+    out: str = _option(MISSING, "root to write <dataset>/<scene> and metadata/ into")
 
 
 @dataclass(kw_only=True)

@@ -132,9 +132,9 @@ def _read_view(view: View, scene: Scene, known: dict[str, Any] | None) -> _Read:
     _check_view(view, scene)
     held = replace(
         view,
-        image=_held(view.image),
-        depth=_held(view.depth) if view.depth else None,
-        masks={name: _held(blob) for name, blob in view.masks.items()},
+        image=view.image.held(),
+        depth=view.depth.held() if view.depth else None,
+        masks={name: blob.held() for name, blob in view.masks.items()},
     )
     digests = {
         "image_digest": held.image_digest,
@@ -156,11 +156,6 @@ def _read_view(view: View, scene: Scene, known: dict[str, Any] | None) -> _Read:
         **digests,
     )
     return _Read(view=checked, depths=depths)
-
-
-def _held(blob: Blob) -> Blob:
-    """The same blob with its bytes in memory; errors still name the file."""
-    return replace(blob, data=blob.read())
 
 
 def _member(blob: Blob, held: Blob) -> Member:

@@ -20,7 +20,8 @@ from ..store.atomic import fsync_folder, remove_abandoned, write_atomic
 from ..store.key import canonical_json
 from .pack_check import KnownScene
 from .pack_members import Member
-from .pack_plan import INDEX, SHARD_FORMAT, ShardPlan, index_of
+from .pack_plan import INDEX, SHARD_FORMAT, ShardPlan, index_of, record_digest
+from .packed_scene import MALFORMED
 from .tar_write import tar_chunks
 
 _OURS = re.compile(r"(shard-[0-9]{6,})\.(tar|json)")
@@ -121,13 +122,15 @@ class ShardFolder:
 
 
 def _finished_record(path: Path) -> dict[str, Any] | None:
-    """The record, if it is of this version and its tar is there in full length."""
+    """The record, if it is whole, of this version, and its tar is there in full length."""
     try:
         record = json.loads(path.read_bytes())
+        if record["digest"] != record_digest(record):
+            return None
         version = {name: record[name] for name in SHARD_FORMAT}
         tar = path.with_suffix(".tar")
         whole = record["name"] == tar.name and tar.stat().st_size == record["bytes"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         return None
     return record if whole and version == SHARD_FORMAT else None
 

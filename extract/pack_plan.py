@@ -60,12 +60,13 @@ class Part:
     def record(self, offsets: dict[str, int]) -> dict[str, Any]:
         """The part's entry of the shard's record."""
         scene, name = self.scene, f"{self.key}.covisibility.npy"
+        shares = self.members.get(name)
         positions = range(self.start, self.stop)
         return {
             **scene.identity,
             "part": self.number,
             "parts": self.count,
-            "covisibility": [offsets[name], self.members[name].size] if name in offsets else None,
+            "covisibility": [offsets[name], shares.size, shares.sha256] if shares else None,
             "views": [scene.views[p].record(scene.view_key(p), offsets) for p in positions],
         }
 
@@ -88,10 +89,11 @@ class ShardPlan:
     def record(self, sha256: str) -> dict[str, Any]:
         """What the index needs to know of the shard, whose file has that sha256.
 
-        Two shards of equal records are equal byte by byte: `content` covers every member.
+        Two shards of equal records are equal byte by byte: `content` covers every member. A record
+        whose `digest` is not that of the rest is damaged.
         """
         offsets, size = tar_layout((name, member.size) for name, member in self.members.items())
-        return {
+        record = {
             **SHARD_FORMAT,
             "name": self.name,
             "bytes": size,
@@ -99,6 +101,12 @@ class ShardPlan:
             "content": digest([[name, m.size, m.sha256] for name, m in self.members.items()]),
             "scenes": [part.record(offsets) for part in self.parts],
         }
+        return {**record, "digest": record_digest(record)}
+
+
+def record_digest(record: dict[str, Any]) -> str:
+    """Over a shard's record without the digest that it may have."""
+    return digest({name: value for name, value in record.items() if name != "digest"})
 
 
 def plan_shards(scenes: Iterable[CheckedScene], shard_bytes: int) -> Iterator[ShardPlan]:
@@ -132,9 +140,14 @@ def index_of(records: Sequence[dict[str, Any]], splits: dict[str, tuple[str, ...
     return {
         **INDEX_FORMAT,
         "shards": [{name: record[name] for name in ("name", "bytes", "sha256")} for record in records],
-        "scenes": list(scenes.values()),
+        "scenes": [{**scene, "entry_digest": entry_digest(scene)} for scene in scenes.values()],
         "splits": {name: ids for name, ids in kept.items() if ids},
     }
+
+
+def entry_digest(entry: dict[str, Any]) -> str:
+    """Over a scene's entry of the index without the digest that it may have."""
+    return digest({name: value for name, value in entry.items() if name != "entry_digest"})
 
 
 def shard_name(number: int) -> str:

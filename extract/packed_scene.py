@@ -5,11 +5,10 @@ Shapes: N views of a scene. Frames and units: see scenes/scene.py.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,22 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShardError, StoreError
-from .pack_plan import INDEX
+from .npy import read_npy
+from .pack_plan import INDEX, entry_digest
 from .scenes.scene import Blob, Scene, View
 
 PACK_AGAIN = "run the same `strata pack` command again"
 # What reading JSON of a wrong shape leads to.
-MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, StoreError)
+MALFORMED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    StoreError,
+)
 
 _PLAIN = ("name", "image_digest", "geometry_digest", "width", "height", "orientation", "has_camera")
 
@@ -77,6 +86,29 @@ class PackedView:
     def has_depth(self) -> bool:
         return self.depth is not None
 
+    def verified(self, scene: PackedScene) -> View:
+        """The view with all its bytes in memory, which are those that were packed.
+
+        Args:
+            scene: the one it belongs to.
+
+        Raises:
+            SceneError: the shard cannot be read any more.
+            ShardError: the bytes are others.
+        """
+        view = self.view()
+        held = replace(
+            view,
+            image=view.image.held(),
+            depth=view.depth.held() if view.depth else None,
+            masks={name: blob.held() for name, blob in view.masks.items()},
+        )
+        digests = held.image_digest, held.geometry_digest(scene.scale_type, scene.rules)
+        if digests != (self.image_digest, self.geometry_digest):
+            error = ValueError("image, depth, masks and camera do not have the digests in the index")
+            raise damaged_member(f"the bytes of view {self.name} are damaged.", self.image, error)
+        return held
+
     def view(self) -> View:
         """The view, its image, depth and masks still in the tar.
 
@@ -88,7 +120,7 @@ class PackedView:
             camera = json.loads(self.camera.read())
             K_px, world_from_cam = _matrix(camera["K_px"], 3), _matrix(camera["world_from_cam"], 4)
             far_percentile = _percentile(camera.get("far_percentile"))
-        except (ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise damaged_member("the camera of a view is damaged.", self.camera, error) from None
         return View(
             name=self.name,
@@ -120,12 +152,11 @@ class PackedScene:
     scale_type: str | None
     rules: int
     scene_scale_m: float | None
-    _covisibility: list[int] | None = field(repr=False)
-    _entries: list[dict[str, Any]] = field(repr=False)
+    _entry: dict[str, Any] = field(repr=False)
     _shards: tuple[Shard, ...] = field(repr=False)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entry["views"])
 
     @cached_property
     def views(self) -> tuple[PackedView, ...]:
@@ -135,13 +166,15 @@ class PackedScene:
             ShardError: the index is damaged.
         """
         with naming_damage(self._folder):
-            return tuple(self._view(position, entry) for position, entry in enumerate(self._entries))
+            if self._entry["entry_digest"] != entry_digest(self._entry):
+                raise ValueError(f"the entry of {self.id} is not as it was written")
+            return tuple(self._view(position, entry) for position, entry in enumerate(self._entry["views"]))
 
     @cached_property
     def geometry_digests(self) -> tuple[str, ...]:
         """Those of the views, in order, without making the views."""
         with naming_damage(self._folder):
-            return tuple(str(entry["geometry_digest"]) for entry in self._entries)
+            return tuple(str(entry["geometry_digest"]) for entry in self._entry["views"])
 
     def covisibility(self) -> np.ndarray | None:
         """[N, N] f32, the share of row's pixels that column sees, or None.
@@ -150,13 +183,15 @@ class PackedScene:
             SceneError: the shard cannot be read any more.
             ShardError: the array is damaged.
         """
-        if self._covisibility is None:
-            return None
         with naming_damage(self._folder):
-            shard, *span = self._covisibility
-            blob = self._shards[shard].part("npy", *span)
+            if self._entry["covisibility"] is None:
+                return None
+            shard, offset, size, sha256 = self._entry["covisibility"]
+            blob = self._shards[shard].part("npy", offset, size).held()
         try:
-            array = np.lib.format.read_array(io.BytesIO(blob.read()), allow_pickle=False)
+            if blob.sha256 != sha256:
+                raise ValueError("its sha256 is not the one in the index")
+            array = read_npy(blob.read())
             if array.shape != (len(self), len(self)):
                 raise ValueError(f"shape {list(array.shape)} for {len(self)} views")
         except ValueError as error:

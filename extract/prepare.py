@@ -84,9 +84,10 @@ def prepare(scene: PackedScene, packed: PackedView, request: Request) -> Prepare
 
     Raises:
         SceneError: the image, its depth or its camera cannot be read.
+        ShardError: they are not what was packed.
     """
     start = time.perf_counter()
-    view = packed.view()
+    view = packed.verified(scene)
     decoded = decode_view(view)
     placement = place(decoded.width, decoded.height, request.target, request.preprocess.fit)
     depth_m, points, placed = decoded.depth_m, None, None

@@ -116,7 +116,7 @@ def _document(path: Path) -> dict[str, Any]:
             why=f"{INDEX} is written last, and it is not there",
             fix=f"{PACK_AGAIN}, it continues where it stopped; or name another folder",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged_index(path.parent, error) from None
     found = {name: document.get(name) for name in INDEX_FORMAT} if isinstance(document, dict) else None
     if found != INDEX_FORMAT:
@@ -136,8 +136,8 @@ def _shard(folder: Path, entry: dict[str, Any]) -> Shard:
 
 
 def _scene(entry: dict[str, Any], shards: tuple[Shard, ...]) -> PackedScene:
-    covisibility, scale = entry["covisibility"], entry["scene_scale_m"]
-    if not entry["views"]:
+    scale = entry["scene_scale_m"]
+    if not isinstance(entry["views"], list) or not entry["views"]:
         raise ValueError(f"scene {entry['id']} has no views")
     return PackedScene(
         id=check_scene_id(entry["id"]),
@@ -145,8 +145,7 @@ def _scene(entry: dict[str, Any], shards: tuple[Shard, ...]) -> PackedScene:
         scale_type=entry["scale_type"],
         rules=int(entry["rules"]),
         scene_scale_m=None if scale is None else float(scale),
-        _covisibility=covisibility,
-        _entries=entry["views"],
+        _entry=entry,
         _shards=shards,
     )
 

@@ -45,10 +45,14 @@ def own_pairs(scene: Scene) -> list[tuple[int, int]]:
 def check_covisibility(scene: Scene, changes: Sequence[Change] = ()) -> None:
     """Holds the matrix against depth and cameras, which are right once the changes are made.
 
+    One that counts tracks is another measure, and is left alone.
+
     Raises:
         SceneError: it does not match, or a view cannot be decoded.
     """
     if scene.covisibility is None or len(scene.covisibility) != len(scene):
+        return
+    if scene.covisibility_by != "depth":
         return
     chosen, views = _chosen(scene)
     if len(chosen) < 2:

@@ -20,6 +20,8 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 EXIF_ORIENTATION = 0x0112
 # A mask is resized to its image, but one that would be stretched more than this is another image's.
 LARGEST_STRETCH = 1.5
+# Where a PNG file may say how it is turned; behind the pixels too, so Pillow would decode all of them.
+PNG_ORIENTED = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 # EXIF orientation -> what turns the stored picture upright.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -140,6 +142,8 @@ def exif_orientation(blob: Blob) -> int:
         SceneError: it is not an image.
     """
     with _opened(blob, _stream(blob)) as picture:
+        if picture.format == "PNG" and not _says_how_turned(blob.read()):
+            return 1
         try:
             said = picture.getexif().get(EXIF_ORIENTATION, 1)
         except Exception:  # a damaged EXIF block is no reason to refuse the pixels
@@ -147,9 +151,14 @@ def exif_orientation(blob: Blob) -> int:
     return said if said in UPRIGHT else 1
 
 
+def _says_how_turned(png: bytes) -> bool:
+    return any(mark in png for mark in PNG_ORIENTED)
+
+
 def _stream(blob: Blob) -> Path | BytesIO:
     """Where a header can be read from: the file itself, if the blob is all of it."""
     whole = blob.path is not None and blob.path.is_file() and blob.size is None and blob.offset == 0
+    whole = whole and blob.data is None and blob.convert is None
     return blob.path if whole and blob.path else BytesIO(blob.read())
 
 

@@ -67,19 +67,18 @@ def _ordered(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _rows(data: bytes, header: Header, where: str) -> np.ndarray:
     """[H, bytes per line] u8; the blocks may come in any order."""
-    rows = np.empty((header.height, header.line_bytes), np.uint8)
+    blocks: dict[int, np.ndarray] = {}
     starts = np.frombuffer(data, "<u8", header.blocks, header.end).tolist()
-    seen = set()
     for number, start in enumerate(starts):
         title = f"block {number + 1} of {header.blocks}"
         y, packed = _block(data, start, title, where)
         top = y - header.first_line
-        if top in seen or top % header.block_lines or not 0 <= top < header.height:
+        if top in blocks or top % header.block_lines or not 0 <= top < header.height:
             raise fault("a block of the EXR file is out of place.", where, f"{title} begins at line {y}")
-        seen.add(top)
-        lines = rows[top : top + header.block_lines]
-        lines.reshape(-1)[:] = _unpacked(packed, lines.size, header.compression, title, where)
-    return rows
+        size = min(header.block_lines, header.height - top) * header.line_bytes
+        blocks[top] = _unpacked(packed, size, header.compression, title, where)
+    # Joined at the end, so that a header which lies about the size costs no memory.
+    return np.concatenate([blocks[top] for top in sorted(blocks)]).reshape(header.height, -1)
 
 
 def _block(data: bytes, start: int, title: str, where: str) -> tuple[int, bytes]:

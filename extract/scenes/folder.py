@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from functools import cached_property
 from pathlib import Path
 
-from ...errors import SceneError, did_you_mean
 from .decode import exif_orientation
-from .names import check_frame_name, make_scene_id, natural_key
-from .scene import Blob, Scene, SceneSource, View
+from .inspection import Faults, Inspection
+from .names import check_frame_name, names_of_files, natural_key
+from .scene import Scene, View
+from .scene_files import blob_of
+from .scene_folders import SceneFolders, folders_where
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+LOOKED_FOR = f"images ({', '.join(SUFFIXES)}) there and in its folders"
 
 
-class FolderSource(SceneSource):
+class FolderSource(SceneFolders):
     """Images without cameras or depth.
 
     A scene is a folder of images, its dataset the folder above. A frame is called by its file name
@@ -25,46 +26,23 @@ class FolderSource(SceneSource):
         path: a folder of images, or a folder of such folders.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(os.path.abspath(path))
+    looked_for = LOOKED_FOR
 
-    def ids(self) -> list[str]:
-        return list(self._folders)
+    def find(self) -> list[Path]:
+        return image_folders(self.path)
 
-    def scene(self, scene_id: str) -> Scene:
-        folder = self._folders.get(scene_id)
-        if folder is None:
-            raise SceneError(
-                f"there is no scene {scene_id}.",
-                where=self.path,
-                fix=did_you_mean(scene_id, self._folders),
-            )
+    def read(self, folder: Path, scene_id: str) -> Inspection:
+        faults = Faults()
         files = images_in(folder)
-        stems = [file.stem for file in files]
-        names = stems if len(set(stems)) == len(stems) else [file.name for file in files]
-        return Scene(id=scene_id, views=tuple(map(_view, names, files)))
-
-    @cached_property
-    def _folders(self) -> dict[str, Path]:
-        folders = image_folders(self.path)
-        if not folders:
-            raise SceneError(
-                "there are no images.",
-                where=self.path,
-                why=f"no {', '.join(SUFFIXES)} in the folder or in its folders",
-                fix="give a folder of images, or a folder of such folders",
-            )
-        return {
-            make_scene_id(folder.parent.name or "folder", folder.name, folder): folder for folder in folders
-        }
+        names = names_of_files([file.name for file in files])
+        views = [faults.attempt(_view, name, file) for name, file in zip(names, files, strict=True)]
+        scene = Scene(id=scene_id, views=tuple(view for view in views if view))
+        return Inspection(scene=scene, faults=tuple(faults.found))
 
 
 def image_folders(path: Path) -> list[Path]:
-    """The folder itself if it has images, else those of its folders that have, in natural order."""
-    if images_in(path):
-        return [path]
-    inside = (child for child in path.iterdir() if child.is_dir()) if path.is_dir() else ()
-    return sorted((child for child in inside if images_in(child)), key=lambda child: natural_key(child.name))
+    """The folder itself if it has images, else those of its folders that have."""
+    return folders_where(path, lambda folder: bool(images_in(folder)), levels=1)
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -76,6 +54,5 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def _view(name: str, file: Path) -> View:
-    suffix = file.suffix.lower().lstrip(".")
-    blob = Blob(suffix="jpg" if suffix == "jpeg" else suffix, path=file)
+    blob = blob_of(file)
     return View(name=check_frame_name(name, file), image=blob, orientation=exif_orientation(blob))

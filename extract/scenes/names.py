@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from ...errors import SceneError, StoreError
 from ...store.schema import check_scene_id
@@ -45,3 +47,17 @@ def check_frame_name(name: object, where: object) -> str:
             fix="rename the frame",
         )
     return text
+
+
+def names_of_files(paths: Sequence[str]) -> list[str]:
+    """A name for each file: its stem, or as much more of its path as keeps all of them apart."""
+    files = [PurePosixPath(path) for path in paths]
+    whole = ["_".join(file.parts) for file in files]
+    for names in (
+        [file.stem for file in files],
+        [file.name for file in files],
+        [name.removesuffix(file.suffix) for name, file in zip(whole, files, strict=True)],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    return whole

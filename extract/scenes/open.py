@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConfigError, SceneError, did_you_mean
-from .folder import SUFFIXES, FolderSource, image_folders
+from . import colmap, folder, nerfstudio
 from .inspection import Inspection, inspect
 from .scene import Scene, SceneSource
 from .split_lists import read_names
 from .wai import WaiSource, wai_folders
 from .wai_scene import META
 
-SOURCES = ("auto", "wai", "folder")
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """One way in which scenes lie on disk.
+
+    Attributes:
+        source: opens a path.
+        finds: the folders of scenes at a path, cheaply; none = the door does not lead there.
+        looked_for: what it goes by, for the error.
+    """
+
+    source: Callable[[Path], SceneSource]
+    finds: Callable[[Path], list[Path]]
+    looked_for: str
+
+
+# In the order in which `auto` tries them: what says more about its images comes first.
+DOORS = {
+    "wai": Door(
+        source=WaiSource, finds=wai_folders, looked_for=f"{META} there and up to two folders further down"
+    ),
+    "nerfstudio": Door(
+        source=nerfstudio.NerfstudioSource,
+        finds=nerfstudio.nerfstudio_folders,
+        looked_for=nerfstudio.LOOKED_FOR,
+    ),
+    "colmap": Door(source=colmap.ColmapSource, finds=colmap.colmap_folders, looked_for=colmap.LOOKED_FOR),
+    "folder": Door(source=folder.FolderSource, finds=folder.image_folders, looked_for=folder.LOOKED_FOR),
+}
+SOURCES = ("auto", *DOORS)
 
 
 def open_scenes(path: str | Path, source: str = "auto", split: str | None = None) -> SceneSource:
     """The scenes at a path.
 
     Args:
-        path: a root (one folder per dataset), one dataset, one WAI scene, or a folder of images.
-        source: `wai`, `folder`, or `auto` = WAI where a scene_meta.json is found.
+        path: a root (one folder per dataset), one dataset, or one scene.
+        source: one of `DOORS`, or `auto` = the first of them that finds a scene.
         split: `test/eth3d`, or `test` for the test lists of all datasets, or a .json or .txt file
             of scene ids; None = all scenes.
 
@@ -30,10 +61,8 @@ def open_scenes(path: str | Path, source: str = "auto", split: str | None = None
     """
     if source not in SOURCES:
         raise ConfigError(f"source={source} is not known.", where="source", fix=did_you_mean(source, SOURCES))
-    folder = Path(path)
-    if source == "auto":
-        source = _recognised(folder)
-    scenes = WaiSource(folder) if source == "wai" else FolderSource(folder)
+    door = _recognised(Path(path)) if source == "auto" else DOORS[source]
+    scenes = door.source(Path(path))
     return scenes if split is None else Subset(scenes, _members(scenes, split))
 
 
@@ -61,19 +90,16 @@ class Subset(SceneSource):
         return self.source.splits()
 
 
-def _recognised(folder: Path) -> str:
-    if wai_folders(folder):
-        return "wai"
-    if image_folders(folder):
-        return "folder"
+def _recognised(path: Path) -> Door:
+    for door in DOORS.values():
+        if door.finds(path):
+            return door
+    looked_for = "; ".join(f"{name}: {door.looked_for}" for name, door in DOORS.items())
     raise SceneError(
-        f"there are no scenes at {folder}.",
-        where=folder,
-        why=f"looked for {META} there and up to two folders further down, and for images "
-        f"({', '.join(SUFFIXES)}) there and in its folders"
-        if folder.is_dir()
-        else "there is no such folder",
-        fix="give a root of dataset folders, a dataset, a WAI scene, or a folder of images",
+        f"there are no scenes at {path}.",
+        where=path,
+        why=f"looked for {looked_for}" if path.is_dir() else "there is no such folder",
+        fix="give a root of dataset folders, a dataset, a scene, or a folder of images",
     )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,6 +30,8 @@ class Blob:
         path: the file, or None for bytes in memory.
         offset, size: the part of the file; size None = to its end.
         data: the bytes in memory.
+        convert: makes the bytes out of those of the file, given also what errors call it; for files
+            that a view does not take as they are. It is called when the blob is read, not before.
     """
 
     suffix: str
@@ -37,6 +39,7 @@ class Blob:
     offset: int = 0
     size: int | None = None
     data: bytes | None = field(default=None, repr=False)
+    convert: Callable[[bytes, str], bytes] | None = field(default=None, repr=False)
 
     @property
     def where(self) -> str:
@@ -47,10 +50,14 @@ class Blob:
         """The bytes.
 
         Raises:
-            SceneError: the file is missing, unreadable or shorter than it should be.
+            SceneError: the file is missing, unreadable, shorter than it should be, or cannot be converted.
         """
         if self.data is not None:
             return self.data
+        data = self._stored()
+        return data if self.convert is None else self.convert(data, self.where)
+
+    def _stored(self) -> bytes:
         assert self.path is not None
         try:
             with self.path.open("rb") as file:
@@ -70,6 +77,10 @@ class Blob:
                 fix="pack the scenes again",
             )
         return data
+
+    def held(self) -> Blob:
+        """The same blob with its bytes in memory; errors still name the file."""
+        return replace(self, data=self.read())
 
     @cached_property
     def sha256(self) -> str:
@@ -135,6 +146,8 @@ class Scene:
         id: `<dataset>/<scene>`.
         views: in the order of the source.
         covisibility: [N, N] f32, the share of row's pixels that column sees, or None.
+        covisibility_by: what was counted: pixels whose `depth` agrees, or the points of `tracks`, which
+            say nothing of surfaces without texture.
         scale_type: `metric`, `colmap` (arbitrary scale) or None.
         rules: version of the dataset's rules that made depth and masks what they are.
     """
@@ -142,6 +155,7 @@ class Scene:
     id: str
     views: tuple[View, ...]
     covisibility: np.ndarray | None = None
+    covisibility_by: str = "depth"
     scale_type: str | None = None
     rules: int = 1
 

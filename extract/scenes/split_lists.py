@@ -45,6 +45,15 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
+def write_names(names: list[str], split: str, dataset: str, root: Path) -> None:
+    """The list of a split, where WAI looks for it: as JSON, and as .npy of fixed-length text."""
+    folder = root / "metadata" / split
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{dataset}_scene_list_{split}"
+    (folder / f"{stem}.json").write_text(json.dumps(names) + "\n")
+    np.save(folder / f"{stem}.npy", np.array(names))
+
+
 def _from_json(data: bytes) -> Any:
     value = json.loads(data)
     return value.get("scenes") if isinstance(value, dict) else value

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from ...configs.schema import SynthConfig
 from ...errors import ConfigError
+from .split_lists import write_names
 from .synthetic import DATASET, SyntheticSource
 from .wai_write import write_wai
 
@@ -29,7 +28,7 @@ def synth(config: SynthConfig, console: Console) -> int:
     for scene in source:
         write_wai(scene, out / DATASET / scene.name)
         console.print(f"{out / DATASET / scene.name}: {len(scene)} views", highlight=False)
-    _write_list([scene_id.partition("/")[2] for scene_id in source.ids()], out / "metadata" / "test")
+    write_names([scene_id.partition("/")[2] for scene_id in source.ids()], "test", DATASET, out)
     return 0
 
 
@@ -40,11 +39,3 @@ def _check(config: SynthConfig) -> None:
             raise ConfigError(
                 f"{name}={getattr(config, name)} is too small.", where=name, fix=f"at least {least}"
             )
-
-
-def _write_list(names: list[str], folder: Path) -> None:
-    """As JSON, and as the .npy that WAI loaders look for: of fixed-length text, so without a pickle."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{DATASET}_scene_list_test"
-    (folder / f"{stem}.json").write_text(json.dumps(names) + "\n")
-    np.save(folder / f"{stem}.npy", np.array(names))

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import SceneError
+from .camera_values import finite_number, why_not_rigid
 
 FOCAL_AND_CENTRE = ("fl_x", "fl_y", "cx", "cy")
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-# Poses are often written with few digits; a wrong scale or a shear is far outside of this.
-RIGID_TOLERANCE = 1e-3
-LARGEST = 1e9
 
 
 def intrinsics(frame: Mapping[str, Any], meta: Mapping[str, Any], where: str) -> np.ndarray | None:
@@ -31,7 +29,7 @@ def intrinsics(frame: Mapping[str, Any], meta: Mapping[str, Any], where: str) ->
     if not given:
         return None
     model = values.get("camera_model") or "PINHOLE"
-    bent = [key for key in DISTORTION if values.get(key) and _number(values[key], key, where) != 0]
+    bent = [key for key in DISTORTION if values.get(key) and finite_number(values[key], key, where) != 0]
     # OPENCV without distortion is a pinhole; a fisheye is bent even where its coefficients are 0.
     if model not in ("PINHOLE", "OPENCV") or bent:
         raise SceneError(
@@ -41,7 +39,7 @@ def intrinsics(frame: Mapping[str, Any], meta: Mapping[str, Any], where: str) ->
             fix="undistort the images and depth, and write PINHOLE intrinsics",
         )
     absent = [key for key in FOCAL_AND_CENTRE if key not in given]
-    fl_x, fl_y, cx, cy = (_number(given.get(key, 1), key, where) for key in FOCAL_AND_CENTRE)
+    fl_x, fl_y, cx, cy = (finite_number(given.get(key, 1), key, where) for key in FOCAL_AND_CENTRE)
     if absent or fl_x <= 0 or fl_y <= 0:
         raise SceneError(
             "the intrinsics are incomplete.",
@@ -65,7 +63,7 @@ def pose(frame: Mapping[str, Any], where: str) -> np.ndarray | None:
         world_from_cam = np.array(matrix, np.float64)
     except (TypeError, ValueError, OverflowError):
         world_from_cam = np.empty(0)
-    why = _why_not_rigid(world_from_cam)
+    why = why_not_rigid(world_from_cam)
     if why:
         raise SceneError(
             "the pose is not a rigid 4 x 4 matrix.",
@@ -74,26 +72,3 @@ def pose(frame: Mapping[str, Any], where: str) -> np.ndarray | None:
             fix="write transform_matrix as camera to world with OpenCV axes; keep scale out of it",
         )
     return world_from_cam
-
-
-def _why_not_rigid(matrix: np.ndarray) -> str:
-    if matrix.shape != (4, 4):
-        return "transform_matrix is not four rows of four numbers"
-    if not np.isfinite(matrix).all():
-        return "it has values that are not finite"
-    if not np.allclose(matrix[3], [0, 0, 0, 1], rtol=0, atol=1e-6):
-        return f"the last row is {matrix[3].tolist()}, not 0 0 0 1"
-    rotation = matrix[:3, :3]
-    off = np.abs(rotation @ rotation.T - np.eye(3)).max()
-    if off > RIGID_TOLERANCE:
-        return f"the axes are not orthonormal: R R^T differs from 1 by {off:.3g}"
-    return "the axes are mirrored (determinant -1)" if np.linalg.det(rotation) < 0 else ""
-
-
-def _number(value: Any, key: str, where: str) -> float:
-    # NaN compares false.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
-        raise SceneError(
-            f"{key}={value!r} is not a number.", where=where, fix=f"write {key} as a finite number"
-        )
-    return float(value)

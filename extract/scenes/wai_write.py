@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from .scene import Blob, Scene, View
 from .wai_scene import COVISIBILITY, META
 
 
-def write_wai(scene: Scene, folder: Path) -> None:
+def write_wai(scene: Scene, folder: Path, prepare: Callable[[View], View] = lambda view: view) -> None:
     """Writes `scene` to `folder` at once; the same scene there already is left as it is.
 
     Args:
         scene: its masks become modalities `pred_mask/<name>`.
         folder: the scene's own folder, in that of its dataset.
+        prepare: makes of each view the one that is written, one at a time.
 
     Raises:
         SceneError: another scene is there, or WAI has no place for something in this one.
@@ -31,7 +33,7 @@ def write_wai(scene: Scene, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        meta = _write_files(scene, partial)
+        meta = _write_files(scene, partial, prepare)
         (partial / META).write_text(json.dumps(meta, indent=1))
         if folder.exists():
             _check_same(partial, folder)
@@ -41,8 +43,8 @@ def write_wai(scene: Scene, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write_files(scene: Scene, folder: Path) -> dict[str, Any]:
-    frames = [_write_view(view, folder) for view in scene.views]
+def _write_files(scene: Scene, folder: Path, prepare: Callable[[View], View]) -> dict[str, Any]:
+    frames = [_write_view(prepare(view), folder) for view in scene.views]
     masks = sorted({name for view in scene.views for name in view.masks})
     modalities: dict[str, Any] = {"image": {"frame_key": "image", "format": "image"}}
     if any(view.depth for view in scene.views):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from strata.errors import ConfigError, SceneError
 from strata.extract.scenes.decode import decode_view
 from strata.extract.scenes.folder import FolderSource
@@ -64,12 +65,35 @@ def test_the_exif_orientation_is_recorded_and_applied(tmp_path):
     assert turned.image_digest != turned.image.sha256
 
 
+def test_a_png_is_decoded_for_its_orientation_only_where_it_has_one(tmp_path, monkeypatch):
+    save(tmp_path / "d" / "s" / "plain.png")
+    save(tmp_path / "d" / "s" / "turned.png", orientation=6)
+    decoded = []
+    load = PngImageFile.load
+    monkeypatch.setattr(
+        PngImageFile, "load", lambda picture: decoded.append(picture.filename) or load(picture)
+    )
+    plain, turned = FolderSource(tmp_path / "d" / "s").scene("d/s").views
+    assert (plain.orientation, turned.orientation) == (1, 6)
+    assert not any("plain" in str(name) for name in decoded)
+
+
+def test_every_unreadable_image_is_named(tmp_path):
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / "d" / "s").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / "s" / name).write_bytes(b"no picture")
+    save(tmp_path / "d" / "s" / "c.png")
+    inspection = FolderSource(tmp_path / "d" / "s").inspect("d/s")
+    assert [Path(fault.where).name for fault in inspection.faults] == ["a.png", "b.jpg"]
+    assert [view.name for view in inspection.scene.views] == ["c"]
+
+
 def test_a_path_without_scenes_says_what_was_looked_for(tmp_path):
     with pytest.raises(SceneError) as caught:
         open_scenes(tmp_path)
     assert str(tmp_path) in caught.value.what
-    assert "scene_meta.json" in caught.value.why
-    assert ".jpg" in caught.value.why
+    for looked_for in ("scene_meta.json", "transforms.json", "sparse/0", ".jpg"):
+        assert looked_for in caught.value.why
     with pytest.raises(SceneError) as caught:
         open_scenes(tmp_path / "nowhere")
     assert caught.value.why == "there is no such folder"
