@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..errors import ClusterError, DiskFullError, StrataError
 from .ray_jobs import Job
 from .ray_worker import LANES, RemoteWorker, Report, Setup
-from .stage import code_digest
+from .stage import identity
 
 TICK_S = 1.0
 PATIENCE_S = 30.0
@@ -48,7 +48,7 @@ class Slot:
     actor: Any
     identity: Any
     opened: Any
-    node: str = "a node that did not answer"
+    node: str = "backend=ray"
     ready: bool = False
     jobs: dict[Any, Job] = field(default_factory=dict)
     counts: Any = None
@@ -152,9 +152,9 @@ class Crew:
 
     def _begin(self, slot: Slot) -> None:
         """The worker has answered who it is, and is ready."""
-        identity = self._ray.get(slot.identity)
-        slot.node = identity["node"]
-        check_code(identity)
+        worker = self._ray.get(slot.identity)
+        slot.node = worker["node"]
+        check_code(worker)
         device_name = self._ray.get(slot.opened)
         slot.ready, self._bad_starts = True, 0
         self._foreman.started(device_name)
@@ -172,7 +172,7 @@ class Crew:
             self._dismiss(slot, f"{type(cause).__name__} on {slot.node}: {_line(cause)}")
 
     def _died(self, slot: Slot, error: Any) -> None:
-        self._dismiss(slot, f"the worker on {slot.node} died")
+        self._dismiss(slot, f"the worker on {slot.node} died" if slot.ready else "a worker did not start")
         if not slot.ready:
             self._bad_starts += 1
             if self._bad_starts >= BAD_STARTS:
@@ -210,21 +210,19 @@ class Crew:
             )
 
 
-def check_code(identity: dict[str, str]) -> None:
+def check_code(worker: dict[str, str]) -> None:
     """Nothing, if a worker runs the driver's code.
 
     Raises:
         ClusterError: it does not: its shards could hold other numbers.
     """
-    from .. import __version__
-
-    own = {"version": __version__, "code": code_digest()}
-    found = {name: identity[name] for name in own}
+    own = identity()
+    found = {name: worker[name] for name in own}
     if found != own:
         here, there = (f"strata {known['version']}, code {known['code'][:12]}" for known in (own, found))
         raise ClusterError(
-            f"node {identity['node']} runs other code than the driver.",
-            where=identity["node"],
+            f"node {worker['node']} runs other code than the driver.",
+            where=worker["node"],
             why=f"there {there}; here {here}",
             fix="install the same strata on every node, or send it along with `strata submit -- ...`",
         )

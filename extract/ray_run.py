@@ -137,8 +137,8 @@ class Commits:
         self._under_way.pop(job.name, None)
         if self._ledger.failed(job, why):
             self.note(f"{job.name} are given up: {why}")
-            reasons = {(job.bundle, row, None): f"its unit was given up: {why}" for row in job.rows}
-            self._extraction.tally.failures.update(reasons)
+            for row in job.rows:
+                self._extraction.tally.failures[job.bundle, row, None] = f"its unit was given up: {why}"
             self._extraction.log.before_write()
 
     def note(self, text: str) -> None:

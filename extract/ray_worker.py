@@ -34,7 +34,7 @@ from .prepare import PreparedView
 from .ray_jobs import Job
 from .run_log import WorkerLog
 from .shards import ShardIndex
-from .stage import code_digest
+from .stage import identity
 from .tally import Tally
 from .worker import Worker
 
@@ -94,9 +94,7 @@ class RemoteWorker:
 
     def identify(self) -> dict[str, str]:
         """Node, version and code: compared before anything else is asked."""
-        from .. import __version__
-
-        return {"node": socket.gethostname(), "version": __version__, "code": code_digest()}
+        return {"node": socket.gethostname(), **identity()}
 
     def open(self, setup: Setup) -> str:
         """Check that this node sees what the driver sees, and load the encoder; returns the device's name.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 from ..errors import ClusterError
@@ -30,6 +31,11 @@ def code_digest(package: Path = PACKAGE) -> str:
         content = (package / path).read_bytes()
         sha.update(f"{path.as_posix()}\0{len(content)}\0".encode() + content)
     return sha.hexdigest()
+
+
+def identity() -> dict[str, str]:
+    """What runs here: version and code."""
+    return {"version": import_module(__name__.partition(".")[0]).__version__, "code": code_digest()}
 
 
 def stage(folder: Path, package: Path = PACKAGE) -> Path:

@@ -29,6 +29,7 @@ COMMANDS = {
     "store info": None,
     "probe correspondence": schema.CorrespondenceConfig,
     "report": schema.ReportConfig,
+    "submit": schema.SubmitConfig,
     "doctor": None,
     "demo": schema.DemoConfig,
 }
