@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -44,9 +45,10 @@ class Cluster:
 
     def submit(self, *words: str, **env: str) -> str:
         """The log of a job that has ended well."""
-        told = self.strata("submit", f"address={self.dashboard}", *words, **env)
+        told = self.run(sys.executable, "-m", "strata", "submit", f"address={self.dashboard}", *words, **env)
         job = re.search(r"submitted (\S+)", told)
         assert job is not None
+        status = ""
         for _ in range(240):
             status = self.strata("submit", "status", job[1], f"address={self.dashboard}")
             if "SUCCEEDED" in status or "FAILED" in status:
@@ -80,7 +82,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     work = tmp_path_factory.mktemp("cluster")
     # Its sockets' paths may have 107 bytes.
     temp = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    dashboard, gcs, client, *others = free_ports(9)
+    dashboard, gcs, *others = free_ports(8)
     names = (
         "dashboard-agent-listen",
         "dashboard-agent-grpc",
@@ -102,7 +104,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         *(
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={dashboard}",
-            f"--ray-client-server-port={client}",
         ),
         *("--num-cpus=2", f"--temp-dir={temp}", "--object-store-memory=100000000", "--disable-usage-stats"),
     ]
@@ -112,7 +113,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         process = subprocess.Popen(
             start, cwd=work / "head", env={**env, "RAY_AUTH_MODE": "token"}, stdout=log, stderr=log
         )
-    made = Cluster(f"http://127.0.0.1:{dashboard}", f"ray://127.0.0.1:{client}", work, env)
+    made = Cluster(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", work, env)
     try:
         wait_for(dashboard, process, work / "ray.log")
         yield made
@@ -137,7 +138,8 @@ def end(temp: Path, pid: int) -> None:
     ours = {one for one in psutil.process_iter() if one.pid == pid or named(one, temp)}
     ours |= {child for one in ours if one.is_running() for child in one.children(recursive=True)}
     for one in ours:
-        with_gone(one.kill)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
     psutil.wait_procs(list(ours), timeout=20)
 
 
@@ -146,13 +148,6 @@ def named(process: psutil.Process, folder: Path) -> bool:
         return any(str(folder) in word for word in process.cmdline())
     except psutil.Error:
         return False
-
-
-def with_gone(call) -> None:
-    try:
-        call()
-    except psutil.NoSuchProcess:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +178,10 @@ def test_a_submitted_extraction_writes_the_bytes_of_a_local_one(cluster: Cluster
     assert cluster.strata("submit", "status", f"address={cluster.dashboard}").count("SUCCEEDED") >= 2
 
 
-def test_a_driver_outside_of_the_cluster(cluster: Cluster, words: list[str], tree):
-    run = ("extract", "run", *words, "store=client.zarr", "backend=ray", f"address={cluster.address}")
+def test_a_driver_connects_by_address(cluster: Cluster, words: list[str], tree):
+    run = ("extract", "run", *words, "store=address.zarr", "backend=ray", f"address={cluster.address}")
     assert "6 views, 6 computed" in cluster.strata(*run)
-    assert tree(cluster.folder / "client.zarr") == tree(cluster.folder / "local.zarr")
+    assert tree(cluster.folder / "address.zarr") == tree(cluster.folder / "local.zarr")
 
 
 def test_what_goes_wrong_says_how_to_mend_it(cluster: Cluster):

@@ -18,7 +18,7 @@ def group(name: str, unit: int, views: int = 8) -> GroupSpec:
 
 
 def part(others_unit: int) -> BundlePlan:
-    return SimpleNamespace(
+    return SimpleNamespace(  # pyright: ignore[reportReturnType]
         bundle=SimpleNamespace(id="b"),
         layers={name: group(name, 4) for name in ("block0", "norm")},
         others={"images": group("images", others_unit)},

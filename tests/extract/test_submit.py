@@ -126,8 +126,9 @@ def test_nobody_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_what_is_ours_passes_through(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda address: address)
-    with pytest.raises(ConfigError, match="mine"), jobs("h:1") as client:
+    with jobs("h:1") as client:
         assert client == "http://h:1"
+    with pytest.raises(ConfigError, match="mine"), jobs("h:1"):
         raise ConfigError("mine.")
     with pytest.raises(ClusterError, match="does not know that job"), jobs("h:1"):
         raise RuntimeError("Request failed with status code 404: no job")
