@@ -45,7 +45,9 @@ class Cluster:
 
     def submit(self, *words: str, **env: str) -> str:
         """The log of a job that has ended well."""
-        told = self.run(sys.executable, "-m", "strata", "submit", f"address={self.dashboard}", *words, **env)
+        told = self.run(
+            sys.executable, "-m", "strata", "submit", f"address={self.dashboard}", *words, code=0, **env
+        )
         job = re.search(r"submitted (\S+)", told)
         assert job is not None
         status = ""
