@@ -18,11 +18,14 @@ from .configs.schema import (
     ReportConfig,
     ScenesConfig,
     SetsConfig,
+    SubmitConfig,
     SynthConfig,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+SUBMIT = "strata submit address=http://head:8265 -- extract run shards=/data/shards ... backend=ray"
 
 
 def _group(about: str) -> typer.Typer:
@@ -249,6 +252,28 @@ def report(
 
         dirs = [word for word in words if "=" not in word]
         return report(dirs, config_of(ReportConfig, [w for w in words if "=" in w], preset), console)
+
+    leave(ctx, body, verbose)
+
+
+@app.command("submit", cls=help_class(SubmitConfig, SUBMIT))
+def submit(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[address=...] -- COMMAND...",
+            help="A command without the word strata; or status [ID], logs ID, stop ID.",
+        ),
+    ],
+    verbose: Verbose = False,
+) -> None:
+    """Run a command as a job on a Ray cluster, with this code; ask how it is, or stop it."""
+
+    def body(console: Console) -> int:
+        from .extract.submit import submit
+
+        return submit(words, console)
 
     leave(ctx, body, verbose)
 

@@ -1,4 +1,4 @@
-"""`strata demo`: the whole pipeline on synthetic rooms, by the same functions as the commands.
+"""`strata demo`: the whole pipeline on synthetic rooms, over Ray, by the same functions as the commands.
 
 Every step is printed as the command that does it alone. Running the demo again resumes.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,21 +40,46 @@ def demo(config: DemoConfig, console: Console) -> int:
         0, or the exit code of the first step that did not succeed.
     """
     start_s, out = time.monotonic(), Path(config.out)
-    for command, step in _steps(config, out):
-        console.print(f"\n$ {command}", style="bold", markup=False, highlight=False, soft_wrap=True)
-        code = step(console)
-        if code:
-            return code
+    with _own_ray(console) as backend:
+        code = _walk(_steps(config, out, backend), console)
+    if code:
+        return code
     page = out / "report" / "report.html"
     seconds = time.monotonic() - start_s
     console.print(f"\nDone in {seconds:.0f} s. Open {page}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
-def _steps(config: DemoConfig, out: Path) -> Iterator[Step]:
+@contextmanager
+def _own_ray(console: Console) -> Iterator[str]:
+    """`ray`, one for all steps, or `local` where it cannot start."""
+    from .errors import ClusterError
+    from .extract.ray_session import own_session
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(own_session())
+            backend = "ray"
+        except ClusterError as error:
+            console.print(f"going on without Ray: {error}", markup=False, highlight=False)
+            backend = "local"
+        yield backend
+
+
+def _walk(steps: Iterator[Step], console: Console) -> int:
+    """Print and run each step; the exit code of the first that did not succeed, or 0."""
+    for command, step in steps:
+        console.print(f"\n$ {command}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        code = step(console)
+        if code:
+            return code
+    return 0
+
+
+def _steps(config: DemoConfig, out: Path, backend: str) -> Iterator[Step]:
     yield from _prepare(config, out)
     for encoder in (config.encoder, *ORACLES):
-        yield _extract(encoder, out)
+        yield _extract(encoder, out, backend)
     yield from _measure(out)
 
 
@@ -70,12 +96,16 @@ def _prepare(config: DemoConfig, out: Path) -> Iterator[Step]:
     yield command_line("strata pack", shards), lambda console: pack(shards, console)
 
 
-def _extract(encoder: str, out: Path) -> Step:
+def _extract(encoder: str, out: Path, backend: str) -> Step:
     from .extract.run import run
 
     weights = "hub" if encoder.startswith("oracle_") else "random:0"
     config = ExtractConfig(
-        shards=str(out / "shards"), store=str(out / "feats.zarr"), encoder=encoder, weights=weights
+        shards=str(out / "shards"),
+        store=str(out / "feats.zarr"),
+        encoder=encoder,
+        weights=weights,
+        backend=backend,
     )
     return command_line("strata extract run", config), lambda console: run(config, console)
 

@@ -14,6 +14,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "ClusterError",
     "ConfigError",
     "DiskFullError",
     "EncoderError",
@@ -67,6 +68,10 @@ class StrataError(Exception):
 
 class ConfigError(StrataError):
     """An option is unknown, of the wrong type or out of range."""
+
+
+class ClusterError(StrataError):
+    """Ray cannot be started or reached, or its nodes do not agree."""
 
 
 class SceneError(StrataError):

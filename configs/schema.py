@@ -122,7 +122,12 @@ class ExtractConfig(SetsOptions):
     batch: int = _option(8, "views per forward pass")
     unit_views: int | None = _option(None, "views per shard; none = by size, at most 256")
     device: str = _option("auto", "auto | cpu | cuda | cuda:<n>")
-    backend: str = _option("local", "local")
+    backend: str = _option("local", "local: this process | ray: one worker per GPU, or workers= on CPUs")
+    address: str | None = _option(
+        None,
+        "backend=ray: auto | host:port | ray://host:port; none = RAY_ADDRESS, else a Ray of its own",
+    )
+    workers: int | None = _option(None, "backend=ray: processes; none = one per GPU, or per two CPUs")
     retry: str = _option("none", "none | failed: compute the views that were missing again")
     force: bool = _option(False, "start even if the disk looks too small")
 
@@ -152,6 +157,16 @@ class ReportConfig:
 
     out: str = _option("report", "folder for report.html, .md, .csv and .json")
     allow_mixed_sets: bool = _option(False, "compare runs although their view sets differ")
+
+
+@dataclass(kw_only=True)
+class SubmitConfig:
+    """Run a command as a job on a Ray cluster."""
+
+    address: str | None = _option(
+        None,
+        "the cluster's dashboard, as http://host:8265; none = RAY_API_SERVER_ADDRESS, else this machine's",
+    )
 
 
 @dataclass(kw_only=True)

@@ -19,13 +19,15 @@ Reasons = Mapping[tuple[str, int, str | None], str]
 UNKNOWN = "the view failed in an earlier run"
 
 
-def commit_bundle(plan: Plan, part: BundlePlan, reasons: Reasons, weights: str, again: bool = False) -> None:
+def commit_bundle(
+    plan: Plan, part: BundlePlan, reasons: Reasons, origin: Mapping[str, str], again: bool = False
+) -> None:
     """Commit every group of a bundle that is not visible yet; renamed frames get their new labels.
 
     Args:
         plan, part: whose groups.
         reasons: by (bundle id, row, layer or None), why a view failed, of this and earlier runs.
-        weights: where the weights came from, as asked.
+        origin: what the numbers came from: see `provenance`.
         again: rewrite the documents of layers that are visible (failed views were retried).
     """
     labels = row_labels(part.bundle, part.views)
@@ -41,14 +43,19 @@ def commit_bundle(plan: Plan, part: BundlePlan, reasons: Reasons, weights: str, 
     for layer, spec in part.layers.items():
         writer = GroupWriter(plan.root, spec)
         if again or not writer.committed:
-            attributes = _layer_attributes(plan, part, layer, spec, reasons, weights)
+            attributes = _layer_attributes(plan, part, layer, spec, reasons, origin)
             writer.commit(labels, attributes=attributes)
         else:
             writer.label(labels)
 
 
 def _layer_attributes(
-    plan: Plan, part: BundlePlan, layer: str, spec: GroupSpec, reasons: Reasons, weights: str
+    plan: Plan,
+    part: BundlePlan,
+    layer: str,
+    spec: GroupSpec,
+    reasons: Reasons,
+    origin: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
     bundle = part.bundle.id
     missing = {
@@ -56,15 +63,20 @@ def _layer_attributes(
         for row in GroupWriter(plan.root, spec).empty_rows("tokens")
     }
     encoding = {"encoding": "bfloat16"} if plan.storages[layer] == "bf16" else {}
-    tokens = {"missing": missing, "provenance": provenance(plan.device, weights), **encoding}
+    tokens = {"missing": missing, "provenance": dict(origin), **encoding}
     return {"tokens": tokens, "prefix": {"names": list(plan.encoder.prefix_names()), **encoding}}
 
 
-def provenance(device: str, weights: str) -> dict[str, str]:
-    """What the numbers came from, without times: libraries, device, weights."""
-    on = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+def provenance(device_name: str, weights: str) -> dict[str, str]:
+    """What the numbers came from, without times: libraries, device, weights as asked."""
     libraries = {name: _version(name) for name in ("strata3d", "torch", "timm", "numpy", "pillow")}
-    return {**libraries, "device": f"{device.partition(':')[0]} {on}", "weights": weights}
+    return {**libraries, "device": device_name, "weights": weights}
+
+
+def device_name(device: str) -> str:
+    """`cuda NVIDIA H200`, `cpu x86_64`."""
+    on = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+    return f"{device.partition(':')[0]} {on}"
 
 
 def _cameras(plan: Plan, part: BundlePlan) -> list[PlacedCamera]:

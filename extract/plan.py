@@ -20,7 +20,7 @@ from ..store.layers import resolve_layers
 from ..store.layout import GroupSpec
 from ..store.schema import MAX_BUNDLE_VIEWS, Bundle, ViewRow, scene_geometry
 from ..store.writer import GroupWriter
-from .bundling import Assigned, Versions, Want, assign_bundles, scene_grids, version_scenes
+from .bundling import Versions, Want, assign_bundles, scene_grids, version_scenes
 from .encoders.base import Encoder
 from .groups import VIEWS, Groups
 from .packed_scene import PackedScene, PackedView
@@ -68,8 +68,8 @@ class Plan:
     Attributes:
         root: the store.
         key: of the features.
-        encoder: on its device.
-        device: of the encoder.
+        encoder: on its device; with backend=ray on this machine's CPU, for planning alone.
+        device: of the forward passes.
         storages: by resolved layer name.
         versions: changes of existing catalog records.
         bundles: in order of work.
@@ -190,7 +190,7 @@ def make_plan(
         device=device,
         storages=dict(groups.storages),
         versions=versions,
-        bundles=tuple(_bundle_plan(item, groups) for item in assigned),
+        bundles=tuple(bundle_plan(item.bundle, item.views, groups, new=item.new) for item in assigned),
         scenes=scenes,
         splits=index.splits,
         sample=sample,
@@ -261,17 +261,18 @@ def _writers(root: Path, groups: Groups, bundle: Bundle, state: str) -> list[boo
     return [getattr(GroupWriter(root, spec), state) for spec in groups.layers(bundle).values()]
 
 
-def _bundle_plan(assigned: Assigned, groups: Groups) -> BundlePlan:
-    bundle, sources = assigned.bundle, []
+def bundle_plan(bundle: Bundle, views: tuple[ViewRow, ...], groups: Groups, *, new: bool) -> BundlePlan:
+    """What the groups of one bundle are, and where its rows' images come from."""
+    sources = []
     for row in bundle.scenes:
         scene = groups.packed.get(row.id)
         there = scene if scene is not None and scene.digest == row.digest else None
-        for view in assigned.views[row.start : row.stop]:
+        for view in views[row.start : row.stop]:
             sources.append(there and Source(scene=there, view=there.views[view.position]))
     return BundlePlan(
         bundle=bundle,
-        views=assigned.views,
-        new=assigned.new,
+        views=views,
+        new=new,
         sources=tuple(sources),
         layers=groups.layers(bundle),
         others=groups.others(bundle),

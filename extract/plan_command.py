@@ -89,6 +89,6 @@ def _time(plan: Plan, left: int) -> str:
     seconds = left / plan.sample.views_per_s
     largest = max(plan.sample.largest.items(), key=lambda item: item[1])
     return (
-        f"{plan.sample.views_per_s:,.1f} views/s one by one on {plan.device} -> "
+        f"{plan.sample.views_per_s:,.1f} views/s one by one on {plan.sample.device} -> "
         f"{seconds / 3600:,.2f} h at most; max |x| {largest[1]:,.0f} in {largest[0]}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -12,20 +12,23 @@ from rich.console import Console
 
 from ..configs.load import command_line
 from ..configs.schema import ExtractConfig
-from ..errors import ConfigError, EncoderError
+from ..errors import ConfigError, EncoderError, did_you_mean
 from ..progress import Progress
 from ..store.feature_store import FeatureStore
-from ..store.group import StoredGroup
 from ..store.key import FeatureKey
-from .commit import commit_bundle
+from .commit import device_name
 from .encoders.base import Encoder
 from .encoders.registry import create
-from .plan import BundlePlan, Plan, make_plan
-from .run_log import RunLog, earlier_reasons
+from .extraction import Extraction
+from .plan import Plan, make_plan
+from .run_log import RunLog
 from .shards import ShardIndex
 from .store_lists import keep_sets, keep_splits
+from .tally import Tally
 from .words import resolve_compute
-from .worker import GONE, Tally, Worker
+from .worker import Worker
+
+BACKENDS = ("local", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +90,13 @@ def extract(config: ExtractConfig, console: Console | None = None, encoder: Enco
         RunLog(plan.root, plan, tally, command_line("strata extract run", config)) as log,
         Progress(console, f"extract {plan.key.encoder}", left) as progress,
     ):
-        worker = Worker(
-            plan,
-            config.batch,
-            tally,
-            done=progress.advance,
-            before_write=log.before_write,
-            note=progress.note,
-        )
-        _work(plan, config, worker)
+        extraction = Extraction(plan=plan, config=config, tally=tally, log=log, progress=progress)
+        if config.backend == "ray":
+            from .ray_run import work_on_ray
+
+            work_on_ray(extraction)
+        else:
+            _work(extraction)
     failed = {(row["scene"], row["view"]) for row in log.failed}
     rows = {(bundle, row) for bundle, row, _ in tally.failures}
     return Summary(
@@ -117,9 +118,45 @@ def open_plan(config: ExtractConfig, *, encoder: Encoder | None = None, measure:
     Raises:
         StrataError: a word is wrong, the shards are not whole, the encoder is unknown.
     """
-    if config.backend != "local":
+    _check_words(config, own=encoder is not None)
+    index = ShardIndex.open(config.shards)
+    device, planning = _devices(config)
+    encoder = encoder or create(config.encoder, config.weights)
+    compute = resolve_compute(config.compute, device, encoder)
+    encoder = encoder.to(planning, getattr(torch, compute))
+    plan = make_plan(config, index, encoder, device=planning, compute=compute, measure=measure)
+    return replace(plan, device=device)
+
+
+def _devices(config: ExtractConfig) -> tuple[str, str]:
+    """Of the forward passes, and of the few that planning needs: GPUs are left to the workers of Ray."""
+    if config.backend != "ray":
+        device = resolve_device(config.device)
+        return device, device
+    from .ray_run import forward_device
+
+    return forward_device(config), "cpu"
+
+
+def _check_words(config: ExtractConfig, own: bool) -> None:
+    if config.backend not in BACKENDS:
+        fix = did_you_mean(config.backend, BACKENDS)
+        raise ConfigError(f"backend={config.backend} is not known.", where="backend", fix=fix)
+    if config.backend == "local" and (config.address or config.workers is not None):
         raise ConfigError(
-            f"backend={config.backend} is not known.", where="backend", fix="leave it out: backend=local"
+            "address= and workers= say how Ray is used, and this run does not use it.",
+            where=f"address={config.address}, workers={config.workers}",
+            fix="add backend=ray, or leave them out",
+        )
+    if config.backend == "ray" and own:
+        raise ConfigError(
+            "an encoder object stays in its process, the workers of Ray make their own.",
+            where="backend=ray",
+            fix="register it as an entry point (CONTRIBUTING.md) and name it, or use backend=local",
+        )
+    if config.workers is not None and config.workers < 1:
+        raise ConfigError(
+            f"workers={config.workers} leaves nobody to work.", where="workers", fix="write workers=1 or more"
         )
     if config.retry not in ("none", "failed"):
         raise ConfigError(f"retry={config.retry} is not known.", where="retry", fix="write retry=failed")
@@ -129,12 +166,6 @@ def open_plan(config: ExtractConfig, *, encoder: Encoder | None = None, measure:
             where=f"batch={config.batch}, unit_views={config.unit_views}",
             fix="write batch=8, and leave unit_views out",
         )
-    index = ShardIndex.open(config.shards)
-    device = resolve_device(config.device)
-    encoder = encoder or create(config.encoder, config.weights)
-    compute = resolve_compute(config.compute, device, encoder)
-    encoder = encoder.to(device, getattr(torch, compute))
-    return make_plan(config, index, encoder, device=device, compute=compute, measure=measure)
 
 
 def resolve_device(device: str) -> str:
@@ -171,28 +202,21 @@ def _declare(plan: Plan, config: ExtractConfig) -> None:
     keep_sets(plan.root, plan.scenes, config)
 
 
-def _work(plan: Plan, config: ExtractConfig, worker: Worker) -> None:
-    earlier = earlier_reasons(plan.root, plan.key.folder)
+def _work(extraction: Extraction) -> None:
+    """Carry the plan out in this process."""
+    plan, config, progress = extraction.plan, extraction.config, extraction.progress
+    worker = Worker(
+        plan,
+        config.batch,
+        extraction.tally,
+        done=progress.advance,
+        before_write=extraction.log.before_write,
+        note=progress.note,
+    )
     for part in plan.bundles:
-        retry = _failed_rows(plan, part) if config.retry == "failed" else frozenset()
+        retry = extraction.retry_rows(part)
         worker.work(part, retry)
-        reasons = {**earlier, **worker.tally.failures}
-        commit_bundle(plan, part, reasons, _weights_name(config), again=bool(retry))
-
-
-def _failed_rows(plan: Plan, part: BundlePlan) -> frozenset[int]:
-    rows: set[int] = set()
-    for spec in part.layers.values():
-        group = StoredGroup(plan.root / spec.folder)
-        if group.has("tokens"):
-            missing = group.array_attributes("tokens").get("missing", {})
-            rows.update(int(row) for row, why in missing.items() if why != GONE)
-    return frozenset(row for row in rows if part.sources[row] is not None)
-
-
-def _weights_name(config: ExtractConfig) -> str:
-    """Where weights came from, without the path, which differs between machines."""
-    return Path(config.weights).name if "/" in config.weights else config.weights
+        extraction.commit(part, device_name(plan.device), again=bool(retry))
 
 
 def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:

@@ -116,6 +116,32 @@ class RunLog:
                 return  # the work itself will meet the same fault and name it
 
 
+class WorkerLog:
+    """The failures that one of several workers met, on disk before the shards that lack the views.
+
+    Args:
+        root: the store.
+        run: name of the run.
+        key_folder: of the features.
+    """
+
+    def __init__(self, root: Path, run: str, key_folder: str) -> None:
+        owner = f"{socket.gethostname()}-{os.getpid()}"
+        self._path = root / "runs" / f"{run}.{owner}.json"
+        self._fixed = {"run": run, "owner": owner, "key": key_folder}
+        self._failures: Reasons = {}
+        self._lock = threading.Lock()
+
+    def keep(self, failures: Reasons) -> None:
+        """Nothing is written as long as no view failed."""
+        with self._lock:
+            if failures.items() <= self._failures.items():
+                return
+            self._failures.update(failures)
+            rows = [[*where, why] for where, why in self._failures.items()]
+            write_json(self._path, {**self._fixed, "state": "worker", "failures": rows})
+
+
 def earlier_reasons(root: Path, key_folder: str) -> Reasons:
     """Why views of this key failed in earlier runs: their shards are there, their reasons are here."""
     reasons: Reasons = {}

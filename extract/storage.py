@@ -35,10 +35,12 @@ class Sample:
     Attributes:
         largest: by layer, max |x|.
         views_per_s: rate of decoding and encoding them, one after the other.
+        device: on which that was.
     """
 
     largest: dict[str, float]
     views_per_s: float
+    device: str
 
 
 def choose_storages(
@@ -98,7 +100,8 @@ def sample_views(
         done += 1
         for layer, feature in maps.items():
             largest[layer] = max(largest[layer], _largest(feature))
-    return Sample(largest=largest, views_per_s=done / max(time.perf_counter() - start, 1e-9))
+    rate = done / max(time.perf_counter() - start, 1e-9)
+    return Sample(largest=largest, views_per_s=rate, device=device)
 
 
 def _largest(feature: FeatureMap) -> float:

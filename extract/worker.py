@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -26,6 +26,7 @@ from ..store.writer import GroupWriter
 from .donors import Donor, Self
 from .forward import encode, missing_field, narrowed, on_host
 from .lane import Lane
+from .owed import owed_units
 from .plan import BundlePlan, Plan
 from .prepare import PreparedView, Request, prepare
 from .sink import Sink
@@ -63,12 +64,18 @@ class Worker:
         self._done, self._before_write, self._note = done, before_write, note
         self._halved = False
 
-    def work(self, part: BundlePlan, retry: frozenset[int] = frozenset()) -> None:
+    def work(
+        self,
+        part: BundlePlan,
+        retry: frozenset[int] = frozenset(),
+        units: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         """Write every missing unit of a bundle's groups; nothing is committed here.
 
         Args:
             part: the bundle.
             retry: rows that failed and are to be computed again.
+            units: to write, by name of the group; None = all that the bundle is owed.
 
         Raises:
             StoreError: something could not be written.
@@ -80,7 +87,7 @@ class Worker:
             ThreadPoolExecutor(DECODERS, "decode") as decoders,
         ):
             # Made by the thread that uses them; they may take rows over from older groups at once.
-            sinks = partial(self._sinks, part, writer, retry)
+            sinks = partial(self._sinks, part, writer, retry, units)
             layers = keeper.put(partial(sinks, part.layers)).result()
             others = keeper.put(partial(sinks, part.others)).result()
             _Pass(self, part, layers, others, keeper).run(decoders)
@@ -104,12 +111,20 @@ class Worker:
         self._done(views)
 
     def _sinks(
-        self, part: BundlePlan, writer: Lane, retry: frozenset[int], specs: dict[str, GroupSpec]
+        self,
+        part: BundlePlan,
+        writer: Lane,
+        retry: frozenset[int],
+        units: Mapping[str, Sequence[int]] | None,
+        specs: dict[str, GroupSpec],
     ) -> dict[str, Sink]:
         def submit(write: Callable[[], int]) -> Future[int]:
             return writer.put(partial(self._timed, write))
 
-        return {name: self._sink(part, spec, submit, retry) for name, spec in specs.items()}
+        return {
+            name: self._sink(part, spec, submit, retry, None if units is None else units.get(name, ()))
+            for name, spec in specs.items()
+        }
 
     def _sink(
         self,
@@ -117,14 +132,14 @@ class Worker:
         spec: GroupSpec,
         submit: Callable[[Callable[[], int]], Future[int]],
         retry: frozenset[int],
+        units: Sequence[int] | None,
     ) -> Sink:
         root = self.plan.root
         writer = GroupWriter(root, spec)
         writer.prepare()
-        if retry and writer.committed and spec.by_unit:
-            unit = next(iter(spec.by_unit.values())).unit
-            return Sink(writer, submit, [Self(root, spec)], sorted({row // unit for row in retry}))
-        return Sink(writer, submit, [Donor(root, spec, part.bundle)])
+        units = owed_units(writer, retry) if units is None else units
+        donor = Self(root, spec) if retry and writer.committed else Donor(root, spec, part.bundle)
+        return Sink(writer, submit, [donor], units)
 
     def _timed(self, write: Callable[[], int]) -> int:
         self._before_write()

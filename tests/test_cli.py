@@ -13,7 +13,7 @@ import pytest
 from strata.cli import app
 from strata.cli_command import guarded
 from strata.configs import schema
-from strata.errors import SceneError
+from strata.errors import ClusterError, SceneError
 from typer.testing import CliRunner
 
 COMMANDS = {
@@ -31,6 +31,7 @@ COMMANDS = {
     "store info": None,
     "probe correspondence": schema.CorrespondenceConfig,
     "report": schema.ReportConfig,
+    "submit": schema.SubmitConfig,
     "doctor": None,
     "demo": schema.DemoConfig,
 }
@@ -180,3 +181,24 @@ def test_the_demo_runs_and_resumes(strata: Strata, tmp_path: Path):
         assert code == 0, err
     assert (tmp_path / "demo" / "report" / "report.html").is_file()
     assert out.count(", 0 computed, 8 were there") == 5
+
+
+def test_the_demo_goes_on_without_ray(strata: Strata, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def broken(cpus=None):
+        raise ClusterError("Ray cannot be started.", fix="give /dev/shm more room")
+
+    monkeypatch.setattr("strata.extract.ray_session.own_session", broken)
+    monkeypatch.setattr("strata.extract.run.run", lambda config, console: seen.append(config.backend) or 1)
+    code, out, _ = strata("demo", "scenes=1", f"out={tmp_path / 'demo'}")
+    assert code == 1
+    assert "going on without Ray: Ray cannot be started.\n  fix     give /dev/shm" in out
+    assert seen == ["local"]
+
+
+def test_submit_takes_a_command_of_its_own(strata: Strata, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    monkeypatch.setattr("strata.extract.submit.submit", lambda words, console: seen.append(words) or 0)
+    assert strata("submit", "address=h", "--", "-v", "extract", "run", "--preset", "p", "store=b")[0] == 0
+    assert seen == [["address=h", "-v", "extract", "run", "--preset", "p", "store=b"]]

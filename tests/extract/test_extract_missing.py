@@ -77,10 +77,12 @@ def test_retry_computes_the_failed_view_alone(
 
 
 def test_the_reason_survives_an_interruption(one_bad_view, monkeypatch):
-    from strata.extract import run
+    from strata.extract import extraction
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "commit_bundle", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            extraction, "commit_bundle", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             one_bad_view.extract()
     one_bad_view.extract()
