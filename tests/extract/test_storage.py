@@ -17,7 +17,7 @@ KEY = FeatureKey(encoder="colour", weights="0" * 64, preprocess=Preprocess(grid=
 
 
 def test_large_layers_are_bf16(tmp_path):
-    sample = Sample(largest={"block0": 16_000.0, "norm": 16_000.5}, views_per_s=1)
+    sample = Sample(largest={"block0": 16_000.0, "norm": 16_000.5}, views_per_s=1, device="cpu")
     chosen = choose_storages("auto", tmp_path, KEY, ["block0", "norm"], sample)
     assert chosen == {"block0": "f16", "norm": "bf16"}
     assert choose_storages("auto", tmp_path, KEY, ["norm"], None) == {"norm": "f16"}
@@ -30,7 +30,7 @@ def test_large_layers_are_bf16(tmp_path):
 def test_what_is_stored_stays_as_it_is(tmp_path):
     for folder in ("norm@bf16", "block0", "block1@f32"):
         (tmp_path / "features" / KEY.folder / "toy.a@00" / folder).mkdir(parents=True)
-    sample = Sample(largest={"block0": 1e6, "block1": 1.0, "norm": 1.0}, views_per_s=1)
+    sample = Sample(largest={"block0": 1e6, "block1": 1.0, "norm": 1.0}, views_per_s=1, device="cpu")
     chosen = choose_storages("auto", tmp_path, KEY, ["block0", "block1", "norm"], sample)
     assert chosen == {"block0": "f16", "block1": "f32", "norm": "bf16"}
     assert not undecided("auto", tmp_path, KEY, ["block0", "norm"])
