@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from strata.errors import SceneError
+from strata.errors import ShardError
 from strata.extract.pack import pack_scenes
 from strata.extract.prepare import Request, placed_camera, prepare, unknown_camera
 from strata.extract.scenes.scene import Blob
@@ -73,8 +73,8 @@ def test_cameras_need_no_image(packed, monkeypatch):
         assert getattr(unknown_camera(), name).shape == getattr(whole, name).shape
 
 
-def test_a_broken_image_is_an_error_of_the_scene(packed):
+def test_an_image_other_than_the_packed_one_is_refused(packed):
     scene = packed()
     broken = replace(scene.views[0], image=Blob(suffix="png", data=b"no picture"))
-    with pytest.raises(SceneError):
+    with pytest.raises(ShardError, match="damaged"):
         prepare(scene, broken, REQUEST)
