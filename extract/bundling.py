@@ -246,14 +246,16 @@ def _group(wants: list[Want], generations: Mapping[str, int]) -> list[Assigned]:
     made: list[Assigned] = []
     for grid in sorted({want.grid for want in wants}):
         together: list[Want] = []
+        held = 0
         for want in sorted((w for w in wants if w.grid == grid), key=lambda w: natural(w.scene)):
             if len(want.rows) >= OWN_BUNDLE_VIEWS:
                 made.append(_made([want], generations))
                 continue
-            if sum(len(other.rows) for other in together) + len(want.rows) > MAX_BUNDLE_VIEWS:
+            if held + len(want.rows) > MAX_BUNDLE_VIEWS:
                 made.append(_made(together, generations))
-                together = []
+                together, held = [], 0
             together.append(want)
+            held += len(want.rows)
         if together:
             made.append(_made(together, generations))
     return made

@@ -55,6 +55,8 @@ class ShardIndex:
             shards = tuple(_shard(folder, entry) for entry in document["shards"])
             scenes = tuple(_scene(entry, shards) for entry in document["scenes"])
             splits = {str(name): tuple(map(str, ids)) for name, ids in document["splits"].items()}
+            if not shards:
+                raise ValueError("it names no shards")
             if len({scene.id for scene in scenes}) != len(scenes):
                 raise ValueError("two scenes share an id")
         _check_lengths(shards)
