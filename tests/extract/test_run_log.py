@@ -25,7 +25,7 @@ def test_a_finished_run(pipeline):
     assert (record["views_to_do"], record["views_done"]) == (3, 3)
     assert record["bytes"] == summary.bytes > 0
     assert record["failures"] == []
-    assert record["command"].startswith("extract run ")
+    assert record["command"].startswith("strata extract run ")
     assert record["heartbeat"] >= record["started"]
     assert not list(pipeline.root.glob("runs/*.failed.jsonl"))
 
@@ -38,7 +38,7 @@ def test_it_runs_while_it_runs_and_is_interrupted_when_it_is(pipeline, monkeypat
         states.extend(record["state"] for record in records(pipeline))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("strata.extract.run.commit_bundle", stop)
+    monkeypatch.setattr("strata.extract.extraction.commit_bundle", stop)
     with pytest.raises(KeyboardInterrupt):
         pipeline.extract()
     assert states == ["running"]
@@ -58,7 +58,7 @@ def test_the_heart_beats(pipeline, monkeypatch):
 
     monkeypatch.setattr(run_log, "HEARTBEAT_S", 0.001)
     monkeypatch.setattr(run_log.RunLog, "write", counted)
-    monkeypatch.setattr("strata.extract.run.commit_bundle", lambda *a, **k: beaten.wait(10))
+    monkeypatch.setattr("strata.extract.extraction.commit_bundle", lambda *a, **k: beaten.wait(10))
     pipeline.extract()
     assert beaten.is_set()
     assert [thread.name for thread in threading.enumerate() if "_beat" in thread.name] == []
