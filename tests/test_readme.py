@@ -41,6 +41,7 @@ def test_every_command_is_shown(readme: str):
         "scenes synth",
         "scenes ls",
         "scenes check",
+        "scenes convert",
         "sets make",
         "sets ls",
         "extract plan",
