@@ -44,6 +44,7 @@ def test_every_command_is_shown(readme: str):
         "scenes synth",
         "scenes ls",
         "scenes check",
+        "scenes convert",
         "encoders ls",
         "encoders info",
         "sets make",

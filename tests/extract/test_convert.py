@@ -128,7 +128,9 @@ def test_masks_that_wai_would_not_read_are_written_into_the_depth(rooms, console
     path.write_text(json.dumps(meta))
     _, out, _ = run(rooms, console)
     same(open_scenes(rooms).scene("rooms/a"), open_scenes(out).scene("rooms/a"))
-    assert not decode_view(open_scenes(out).scene("rooms/a").views[1]).valid[:, :9].any()
+    valid = decode_view(open_scenes(out).scene("rooms/a").views[1]).valid
+    assert valid is not None
+    assert not valid[:, :9].any()
 
 
 def test_turned_images_are_written_upright(tmp_path, console):

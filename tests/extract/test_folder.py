@@ -85,6 +85,7 @@ def test_every_unreadable_image_is_named(tmp_path):
     save(tmp_path / "d" / "s" / "c.png")
     inspection = FolderSource(tmp_path / "d" / "s").inspect("d/s")
     assert [Path(fault.where).name for fault in inspection.faults] == ["a.png", "b.jpg"]
+    assert inspection.scene
     assert [view.name for view in inspection.scene.views] == ["c"]
 
 
