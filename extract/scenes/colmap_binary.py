@@ -59,14 +59,9 @@ class _Stream:
         except UnicodeDecodeError as error:
             raise model_fault("a name is not UTF-8.", self.path, f"{error}") from None
 
-    def count(self, least_bytes: int) -> int:
-        """How many records follow, each of at least so many bytes."""
-        (count,) = self.take("Q")
-        left = len(self._data) - self._at
-        if count * least_bytes > left:
-            why = f"{count:,} records want at least {count * least_bytes:,} bytes, {left:,} are left"
-            raise model_fault("the file ends too early.", self.path, why)
-        return count
+    def records(self) -> range:
+        """As many as the count that stands here says; each is looked for before anything is kept."""
+        return range(*self.take("Q"))
 
     def end(self) -> None:
         left = len(self._data) - self._at
@@ -85,7 +80,7 @@ class _Stream:
 
 def _cameras(stream: _Stream) -> dict[int, ColmapCamera]:
     cameras = {}
-    for _ in range(stream.count(struct.calcsize("<IiQQ3d"))):
+    for _ in stream.records():
         camera_id, model_id, width, height = stream.take("IiQQ")
         if not 0 <= model_id < len(MODELS):
             why = f"camera {camera_id} has model {model_id}; 0 to {len(MODELS) - 1} are known"
@@ -101,7 +96,7 @@ def _cameras(stream: _Stream) -> dict[int, ColmapCamera]:
 
 def _images(stream: _Stream) -> tuple[list[ColmapImage], list[np.ndarray]]:
     images, sightings = [], []
-    for _ in range(stream.count(struct.calcsize("<I7dI") + 1 + 8)):
+    for _ in stream.records():
         image_id, *pose, camera_id = stream.take("I7dI")
         images.append(
             ColmapImage(
@@ -121,7 +116,7 @@ def _images(stream: _Stream) -> tuple[list[ColmapImage], list[np.ndarray]]:
 
 def _points(stream: _Stream) -> list[np.ndarray]:
     sightings = []
-    for _ in range(stream.count(struct.calcsize("<q3d3Bd") + 8)):
+    for _ in stream.records():
         point_id, *_ = stream.take("q3d3Bd")
         images = stream.array(SIGHTING)["image"].astype(np.int64)
         sightings.append(np.stack((images, np.full_like(images, point_id)), axis=-1))

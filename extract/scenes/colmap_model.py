@@ -6,6 +6,7 @@ corner of the image is pixel (0, 0) there; ours is the centre of the first pixel
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +93,8 @@ class ColmapImage:
             SceneError: the quaternion is zero, or a value is not finite.
         """
         quaternion = np.array(self.quaternion_wxyz, np.float64)
-        length, shift = float(np.linalg.norm(quaternion)), np.array(self.translation, np.float64)
+        # hypot does not overflow.
+        length, shift = math.hypot(*self.quaternion_wxyz), np.array(self.translation, np.float64)
         # NaN compares false.
         if not (1e-6 < length < LARGEST and (np.abs(shift) < LARGEST).all()):
             raise SceneError(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import SceneError
+from ...store.atomic import write_atomic
 from .scene import Blob
 
 SUFFIXES = (".json", ".txt", ".npy")
@@ -47,11 +48,11 @@ def read_names(path: Path) -> list[str]:
 
 def write_names(names: list[str], split: str, dataset: str, root: Path) -> None:
     """The list of a split, where WAI looks for it: as JSON, and as .npy of fixed-length text."""
-    folder = root / "metadata" / split
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{dataset}_scene_list_{split}"
-    (folder / f"{stem}.json").write_text(json.dumps(names) + "\n")
-    np.save(folder / f"{stem}.npy", np.array(names))
+    stem = root / "metadata" / split / f"{dataset}_scene_list_{split}"
+    array = io.BytesIO()
+    np.save(array, np.array(names))
+    write_atomic(stem.with_name(f"{stem.name}.json"), json.dumps(names).encode() + b"\n")
+    write_atomic(stem.with_name(f"{stem.name}.npy"), array.getvalue())
 
 
 def _from_json(data: bytes) -> Any:

@@ -274,6 +274,47 @@ def test_a_damaged_camera_is_named(copied):
     assert "shard-000000.tar at byte" in caught.value.where
 
 
+@pytest.mark.parametrize("part", ["image", "depth", "camera", "mask"])
+def test_a_view_whose_bytes_are_others_is_not_taken_for_the_packed_one(copied, part):
+    scene = ShardIndex.open(copied).scenes[0]
+    view = scene.views[0]
+    assert view.verified(scene).image.data == view.image.read()
+    blob = view.masks["sky"] if part == "mask" else getattr(view, part)
+    overwrite(blob, changed(blob.read(), part))
+    with pytest.raises(ShardError, match="bytes of view 0000 are damaged"):
+        view.verified(scene)
+
+
+def changed(data: bytes, part: str) -> bytes:
+    if part == "camera":
+        at = data.index(b".") + 1
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def test_covisibility_of_another_value_is_refused(copied):
+    scene = ShardIndex.open(copied).scenes[0]
+    original = scene.covisibility()
+    assert original is not None
+    tar = copied / "shard-000000.tar"
+    tar.write_bytes(tar.read_bytes().replace(original.tobytes(), (original / 2).tobytes()))
+    with pytest.raises(ShardError, match="covisibility of a scene is damaged"):
+        scene.covisibility()
+
+
+def test_an_entry_that_was_changed_is_refused_when_its_scene_is_read(copied):
+    edit(copied, lambda index: _first(index).update(scene_scale_m=2.0))
+    with pytest.raises(ShardError, match="index of the shards is damaged") as caught:
+        _ = ShardIndex.open(copied).scenes[0].views
+    assert "not as it was written" in caught.value.why
+
+
+def test_an_index_without_shards_is_refused(copied):
+    edit(copied, lambda index: index.update(shards=[]))
+    with pytest.raises(ShardError, match="index of the shards is damaged"):
+        ShardIndex.open(copied)
+
+
 def test_a_damaged_covisibility_is_named_and_no_pickle_is_read(copied):
     scene = ShardIndex.open(copied).scenes[0]
     tar = copied / "shard-000000.tar"
