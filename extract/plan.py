@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..configs.schema import ExtractConfig
-from ..errors import ConfigError, DiskFullError, did_you_mean
+from ..errors import DiskFullError
 from ..store.catalog import Catalog
 from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey, Preprocess
@@ -20,13 +20,13 @@ from ..store.layers import resolve_layers
 from ..store.layout import GroupSpec
 from ..store.schema import MAX_BUNDLE_VIEWS, Bundle, ViewRow, scene_geometry
 from ..store.writer import GroupWriter
-from .bundling import Versions, Want, assign_bundles, scene_grids, version_scenes
+from .bundling import Assigned, Versions, Want, assign_bundles, scene_grids, version_scenes
 from .encoders.base import Encoder
-from .groups import VIEWS, Groups
+from .groups import Groups
 from .packed_scene import PackedScene, PackedView
 from .shards import ShardIndex
 from .storage import Sample, choose_storages, sample_views, undecided
-from .words import preprocess_of, wanted_scenes
+from .words import check_views, feature_key, wanted_scenes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,44 +145,22 @@ def make_plan(
     Raises:
         ConfigError, LayerError, SelectionError, StoreError: see the message.
     """
-    if config.views not in VIEWS:
-        raise ConfigError(
-            f"views={config.views} is not known.", where="views", fix=did_you_mean(config.views, VIEWS)
-        )
     root, info = Path(config.store), encoder.info
-    key = FeatureKey(
-        encoder=info.name,
-        weights=encoder.weights_digest(),
-        preprocess=preprocess_of(config),
-        compute=compute,
-        context=info.context,
-        numerics=info.numerics,
-    )
+    key = feature_key(config, encoder, compute)
     layers = resolve_layers(config.layers, encoder.layers(), info.depth)
     scenes = wanted_scenes(config, index)
-    wants = [want for scene in scenes for want in _wants(scene, key.preprocess, info.patch_size)]
     look = measure or undecided(config.storage, root, key, layers)
     sample = sample_views(encoder, key, layers, scenes, device) if look else None
-    packed = {scene.id: scene for scene in index.scenes}
     groups = Groups(
         key=key,
         encoder=encoder,
         storages=choose_storages(config.storage, root, key, layers, sample),
-        views=config.views,
+        views=check_views(config.views),
         unit_views=config.unit_views,
-        packed=packed,
+        packed={scene.id: scene for scene in index.scenes},
     )
-    stored = FeatureStore.open(root).catalog if (root / "zarr.json").exists() else Catalog(root / "catalog")
-    versions = version_scenes(wants, stored)
-    catalog = _with_versions(stored, versions)
-    assigned = assign_bundles(
-        wants,
-        catalog,
-        generations=versions.generations,
-        available={scene.id: scene.digest for scene in index.scenes},
-        complete=lambda bundle: all(_writers(root, groups, bundle, "committed")),
-        started=lambda bundle: any(_writers(root, groups, bundle, "started")),
-    )
+    wants = [want for scene in scenes for want in _wants(scene, key.preprocess, info.patch_size)]
+    versions, assigned = _assign(root, wants, groups)
     return Plan(
         root=root,
         key=key,
@@ -195,6 +173,21 @@ def make_plan(
         splits=index.splits,
         sample=sample,
     )
+
+
+def _assign(root: Path, wants: list[Want], groups: Groups) -> tuple[Versions, list[Assigned]]:
+    """What changes in the catalog, and the bundles that hold what is wanted."""
+    stored = FeatureStore.open(root).catalog if (root / "zarr.json").exists() else Catalog(root / "catalog")
+    versions = version_scenes(wants, stored)
+    assigned = assign_bundles(
+        wants,
+        _with_versions(stored, versions),
+        generations=versions.generations,
+        available={scene.id: scene.digest for scene in groups.packed.values()},
+        complete=lambda bundle: all(_writers(root, groups, bundle, "committed")),
+        started=lambda bundle: any(_writers(root, groups, bundle, "started")),
+    )
+    return versions, assigned
 
 
 def rows_left(root: Path, specs: Iterable[GroupSpec]) -> set[int]:

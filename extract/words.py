@@ -11,8 +11,9 @@ from pathlib import Path
 
 from ..configs.schema import ExtractConfig
 from ..errors import ConfigError, SelectionError, did_you_mean, first_few
-from ..store.key import COMPUTES, Preprocess
+from ..store.key import COMPUTES, FeatureKey, Preprocess
 from .encoders.base import Encoder
+from .groups import VIEWS
 from .packed_scene import PackedScene
 from .scenes.split_lists import read_names
 from .shards import ShardIndex
@@ -23,6 +24,30 @@ def preprocess_of(config: ExtractConfig) -> Preprocess:
     grid = None if config.pixels is not None else config.grid
     return Preprocess(
         fit=config.fit, grid=grid, pixels=config.pixels, orient=config.orient, filter=config.filter
+    )
+
+
+def check_views(views: str) -> str:
+    """The word itself, if it says what is kept of the views.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if views not in VIEWS:
+        raise ConfigError(f"views={views} is not known.", where="views", fix=did_you_mean(views, VIEWS))
+    return views
+
+
+def feature_key(config: ExtractConfig, encoder: Encoder, compute: str) -> FeatureKey:
+    """The key of the features that these words ask for."""
+    info = encoder.info
+    return FeatureKey(
+        encoder=info.name,
+        weights=encoder.weights_digest(),
+        preprocess=preprocess_of(config),
+        compute=compute,
+        context=info.context,
+        numerics=info.numerics,
     )
 
 
