@@ -266,10 +266,12 @@ class _Pass:
                 self._keep_nothing(row, list(self.layers.values()))
 
     def _keep_nothing(self, row: int, sinks: list[Sink]) -> None:
+        counts = any(sink.wants(row) for sink in self.layers.values())
         for sink in sinks:
             if sink.wants(row):
                 sink.add(row, None)
-        self.worker.finished(1)
+        if counts:
+            self.worker.finished(1)
 
     def _keep_view(self, row: int, view: PreparedView) -> None:
         """Hand the view's pixels, depth and points to whoever still wants them."""
