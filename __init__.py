@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import StrataError
     from .extract.encoders.base import Encoder, FeatureMap, ViewBatch
     from .extract.encoders.registry import create as create_encoder
+    from .extract.encoders.vggt.model import VGGT
     from .store.feature_store import FeatureStore
     from .store.key import FeatureKey, Preprocess
     from .store.schema import ViewSet
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "VGGT",
     "Encoder",
     "FeatureKey",
     "FeatureMap",
@@ -42,6 +44,7 @@ _HOMES = {
     "FeatureStore": "store.feature_store:FeatureStore",
     "Preprocess": "store.key:Preprocess",
     "StrataError": "errors:StrataError",
+    "VGGT": "extract.encoders.vggt.model:VGGT",
     "ViewBatch": "extract.encoders.base:ViewBatch",
     "ViewSet": "store.schema:ViewSet",
     "create_encoder": "extract.encoders.registry:create",

@@ -27,6 +27,7 @@ __all__ = [
     "StoreError",
     "StoreMismatchError",
     "StrataError",
+    "TrainError",
     "did_you_mean",
     "first_few",
 ]
@@ -112,6 +113,10 @@ class DiskFullError(StoreError):
 
 class ProbeError(StrataError):
     """A probe cannot run on what was selected."""
+
+
+class TrainError(StrataError):
+    """A training cannot start, go on or continue from its checkpoint."""
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:

@@ -46,6 +46,7 @@ class Progress:
         self._lock = threading.Lock()
         self._done = 0
         self._counters: dict[str, float] = {}
+        self._shown = ""
         self._start_s = self._line_s = clock()
         self._bar = _bar(console) if console.is_terminal else None
 
@@ -73,6 +74,11 @@ class Progress:
                 self._line_s = self._clock()
                 self._say(self._line())
 
+    def show(self, text: str) -> None:
+        """Put `text` beside the counts from the next advance on: a value that is no sum, such as a loss."""
+        with self._lock:
+            self._shown = text
+
     def note(self, text: str) -> None:
         """Say something above the bar."""
         self._say(text)
@@ -89,9 +95,10 @@ class Progress:
         return self._done / self._elapsed_s if self._elapsed_s > 0 else 0.0
 
     def _counts(self) -> str:
-        """`41.2 views/s, 2 failed`."""
+        """`41.2 views/s, 2 failed, loss 0.31`."""
         counted = [f"{value:,.4g} {name}" for name, value in self._counters.items()]
-        return ", ".join([f"{self._rate:,.1f} {self._unit}/s", *counted])
+        shown = [self._shown] if self._shown else []
+        return ", ".join([f"{self._rate:,.1f} {self._unit}/s", *counted, *shown])
 
     def _line(self) -> str:
         left = f", {duration((self._total - self._done) / self._rate)} left" if self._rate else ""

@@ -43,9 +43,11 @@ def inputs(length: int) -> tuple[Tensor, Tensor]:
     return tokens, torch.randint(-1, length // TOKENS_PER_CELL, shape, generator=generator)
 
 
-def all_pairs(tokens: Tensor, ids: Tensor, chunks: Sequence[int]) -> tuple[float, int, float, int]:
-    """corr and noncorr sums and counts of the rows of these chunks."""
-    unit = torch.nn.functional.normalize(tokens.flatten(0, 2), dim=-1)  # [L, D]
+def all_pairs(
+    tokens: Tensor, ids: Tensor, chunks: Sequence[int], dtype: torch.dtype = torch.float32
+) -> tuple[float, int, float, int]:
+    """corr and noncorr sums and counts of the rows of these chunks, from products in `dtype`."""
+    unit = torch.nn.functional.normalize(tokens.flatten(0, 2), dim=-1).to(dtype)  # [L, D]
     flat = ids.flatten()
     place = torch.arange(len(flat))
     view = place // ids.shape[2]
@@ -57,7 +59,8 @@ def all_pairs(tokens: Tensor, ids: Tensor, chunks: Sequence[int]) -> tuple[float
         asked = (view[rows, None] < view) & (flat[rows, None] >= 0) & (flat >= 0)
         same = flat[rows, None] == flat
         positive, negative = cosine[asked & same], cosine[asked & ~same]
-        corr, noncorr = corr + float(positive.double().sum()), noncorr + float(negative.double().sum())
+        corr += float(positive.sum(dtype=torch.float32))
+        noncorr += float(negative.sum(dtype=torch.float32))
         corr_count, noncorr_count = corr_count + len(positive), noncorr_count + len(negative)
     return corr, corr_count, noncorr, noncorr_count
 

@@ -10,7 +10,7 @@ read every member of the tar and decode it.
 Scenes: N views of a synthetic room lie in N / 2 scenes of 2, and in 10 scenes of N / 10; both are packed
 and extracted with a tiny encoder. `--views 100000` is the size that the claims are about. The files of
 the store of the many scenes are counted, once with four layers and all views, once with one layer and
-views=geometry; units hold 2,048 views, which are small here.
+views=geometry.
 
 The two take turns. A ratio is the peer's seconds over ours: of wall time, or, where wall times differ by
 less than 30 %, of CPU seconds of all threads, which other work on the machine does not change. `--check`
@@ -52,7 +52,7 @@ from strata.extract.shards import ShardIndex
 ENCODER, WEIGHTS = "vit_tiny_demo", "random:0"
 WIDTH, HEIGHT, SMALL_WIDTH, SMALL_HEIGHT = 640, 480, 56, 42
 FEW, SMALL = 10, 2
-UNIT_VIEWS, NOISE = 2048, 0.3
+NOISE = 0.3
 TAR_GOAL, SCENES_GOAL = 0.7, 0.9
 # What is extracted -> (options, views per file that are asked for).
 STORES: dict[str, tuple[dict[str, Any], int]] = {
@@ -172,7 +172,6 @@ def extracted(folder: Path, options: dict[str, Any]) -> tuple[Seconds, int]:
         storage="f16",
         device="cpu",
         batch=64,
-        unit_views=UNIT_VIEWS,
         **options,
     )
     encoder = create(ENCODER, WEIGHTS)

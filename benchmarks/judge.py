@@ -5,11 +5,78 @@ CPU seconds are those of the process with all its threads.
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured claim.
+
+    Attributes:
+        name: what was measured.
+        value, unit: in this unit; of a ratio, against what.
+        low, high: 95 % interval of the value.
+        goal: what the value is held against; None = printed only.
+        below: whether the value must not exceed the goal; else it must not fall short of it.
+        note: what else to print.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    goal: float | None = None
+    below: bool = False
+    note: str = ""
+
+    @property
+    def reached(self) -> bool:
+        return self.goal is None or (self.value <= self.goal if self.below else self.value >= self.goal)
+
+    def __str__(self) -> str:
+        interval = "" if self.low == self.high else f" ({_digits(self.low)} to {_digits(self.high)})"
+        note = f", {self.note}" if self.note else ""
+        bound = "at most" if self.below else "at least"
+        verdict = "reached" if self.reached else "MISSED"
+        goal = "" if self.goal is None else f", goal {bound} {self.goal:,g}: {verdict}"
+        return f"{self.name:<56} {_digits(self.value):>8}{interval} {self.unit}{note}{goal}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def run_alone(measure: Callable[[int], list[Row]], about: str, pairs: int) -> int:
+    """The command line of a script that measures rows: exit code 1 if `--check` finds a goal missed."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
+    parser.add_argument("--pairs", type=int, default=pairs, help="of timings for each ratio")
+    options = parser.parse_args()
+    rows = measure(options.pairs)
+    print(*rows, sep="\n")
+    if not torch.cuda.is_available():
+        print("no GPU: its rows were not measured")
+    return 0 if all(row.reached for row in rows) or not options.check else 1
+
+
+def device_seconds(work: Callable[[], object], times: int = 1) -> float:
+    """Seconds of the GPU for so many calls, by its own clock."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(times):
+        work()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:

@@ -42,7 +42,7 @@ from unittest.mock import patch
 import torch
 from judge import alternate, cpu_seconds, median_interval
 from strata.configs.schema import ExtractConfig
-from strata.extract import forward, run, worker
+from strata.extract import bundle_pass, extraction, forward, run
 from strata.extract.encoders.base import Encoder, FeatureMap, ViewBatch
 from strata.extract.encoders.registry import create
 from strata.extract.pack import pack_scenes
@@ -61,12 +61,12 @@ MIB = 1024**2
 # What runs beside the forward pass: (where it is looked up, name).
 STAGES: dict[str, tuple[Any, str]] = {
     "plan": (run, "open_plan"),
-    "decode, place, points": (worker, "prepare"),
+    "decode, place, points": (bundle_pass, "prepare"),
     "batch": (forward, "batch_of"),
-    "cast": (worker, "narrowed"),
+    "cast": (bundle_pass, "narrowed"),
     "compress, checksums": (UnitBuffer, "add"),
     "write": (GroupWriter, "write"),
-    "commit": (run, "commit_bundle"),
+    "commit": (extraction, "commit_bundle"),
 }
 
 

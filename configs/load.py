@@ -20,6 +20,7 @@ from yaml import YAMLError
 from ..errors import ConfigError, did_you_mean, first_few
 from .dataset_presets import dataset_names, load_dataset
 from .options import Option, options_of
+from .shipped import shipped, shipped_text
 
 Config = TypeVar("Config")
 
@@ -28,10 +29,10 @@ def load(schema: type[Config], words: list[str], preset: Path | None = None) -> 
     """An instance of `schema`: its defaults, then the preset's values, then the words; the last one wins.
 
     Args:
-        schema: a dataclass of `schema.py`.
+        schema: a dataclass of `schema/`.
         words: `name=value` each.
-        preset: a YAML (or JSON) file with values by name; or the name of a dataset of
-            `configs/datasets`, which sets those of its options that the schema has.
+        preset: a YAML (or JSON) file with values by name; a name of `configs/training`; or that of a dataset
+            of `configs/datasets`, which sets those of its options that the schema has.
 
     Raises:
         ConfigError: a word is malformed, a name unknown, a value of the wrong type, a required option
@@ -135,6 +136,8 @@ def _scalar(text: str) -> int | float | str:
 
 def _preset(schema: type, preset: Path) -> Any:
     name = str(preset)
+    if not preset.suffix and not preset.exists() and name in shipped("training"):
+        return OmegaConf.create(shipped_text("training", name))
     if preset.suffix or preset.exists() or name not in dataset_names():
         return _read(preset)
     options = options_of(schema)
@@ -152,8 +155,8 @@ def _read(preset: Path) -> Any:
             f"the preset {preset.name} cannot be read.",
             where=preset,
             why=why,
-            fix="give a YAML file with one `name: value` a line, or one of the datasets "
-            + ", ".join(dataset_names()),
+            fix="give a YAML file with one `name: value` a line, or one of "
+            + ", ".join([*dataset_names(), *shipped("training")]),
         )
     return values
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from ..configs.schema import ExtractConfig
 from ..progress import Progress
 from ..store.group import StoredGroup
+from .bundle_pass import GONE
 from .commit import commit_bundle, provenance
 from .plan import BundlePlan, Plan
 from .run_log import Reasons, RunLog, earlier_reasons
 from .tally import Tally
-from .worker import GONE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

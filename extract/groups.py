@@ -1,7 +1,7 @@
 """The groups that a bundle gets under one extraction: layers, images, geometry and points.
 
 Unit sizes follow docs/store-format.md: views per shard = clamp(1 GiB / bytes of a view over all
-arrays written together, 1, 256), and at most 256 MB a shard; `unit_views=` overrides both.
+arrays written together, 1, 2048), and at most 256 MB a shard; `unit_views=` overrides both.
 """
 
 from __future__ import annotations

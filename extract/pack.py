@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..configs.schema import PackConfig
-from ..errors import ConfigError, SceneError, first_few
+from ..errors import ConfigError, SceneError, SetsError, did_you_mean, first_few
 from ..progress import Progress
+from ..store.view_sets import read_sets
 from .pack_check import BrokenScene, check_scenes
 from .pack_folder import ShardFolder
 from .pack_members import CheckedScene
-from .pack_plan import plan_shards
-from .scenes.open import open_scenes
+from .pack_plan import ShardPlan, plan_shards
+from .scenes.open import Subset, open_scenes
 from .scenes.scene import SceneSource
 
 if TYPE_CHECKING:
@@ -60,9 +61,13 @@ class PackSummary:
 
 def pack(config: PackConfig, console: Console) -> int:
     """Pack the scenes of `config`; 1 when some were broken and left out, else 0."""
-    if config.shard_mb < 1:
-        raise ConfigError(f"shard_mb={config.shard_mb} is too small.", where="shard_mb", fix="give 1 or more")
-    source = open_scenes(config.scenes, config.source, config.split)
+    for name in ("shard_mb", "max_side"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{name}={value} is too small.", where=name, fix="give 1 or more")
+    source = open_scenes(config.scenes, config.source, config.split, config.mix)
+    if config.sets:
+        source = Subset(source, _of_sets(config.sets, source))
     with Progress(console, "pack", len(source.ids()), unit="scenes") as progress:
         there = len(list(Path(config.out).glob("shard-*.json")))
         if there:
@@ -71,6 +76,7 @@ def pack(config: PackConfig, console: Console) -> int:
             source,
             config.out,
             shard_bytes=config.shard_mb * MB,
+            max_side=config.max_side,
             progress=progress,
             skip_broken=config.skip_broken,
         )
@@ -83,6 +89,7 @@ def pack_scenes(
     out: str | Path,
     *,
     shard_bytes: int,
+    max_side: int | None = None,
     progress: Advances | None = None,
     skip_broken: bool = False,
 ) -> PackSummary:
@@ -96,6 +103,7 @@ def pack_scenes(
         source: scenes; their order is the order in the shards.
         out: folder; finished shards in it are kept where they are what would be written.
         shard_bytes: a shard is closed before it gets larger.
+        max_side: views with a longer side are made smaller; None = all are packed as they are.
         progress: its `advance(n)` is told of n scenes done.
         skip_broken: pack the others.
 
@@ -103,25 +111,45 @@ def pack_scenes(
         SceneError: scenes are broken, share an id, or there are none; nothing is committed.
         DiskFullError: finished shards stay; the same call continues.
     """
-    folder = ShardFolder(Path(out))
-    broken: list[BrokenScene] = []
-    records: list[dict[str, Any]] = []
-    kept = 0
+    folder, broken = ShardFolder(Path(out)), []
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="pack")
     try:
-        checked = check_scenes(source, _unique(source.ids()), folder.known_scenes(), pool)
-        for plan in plan_shards(_sound(checked, broken, progress), shard_bytes):
-            if broken and not skip_broken and folder.committed:
-                continue
-            record, was_there = folder.put(plan)
-            records.append(record)
-            kept += was_there
+        checked = check_scenes(source, _unique(source.ids()), folder.known_scenes(), pool, max_side)
+        plans = plan_shards(_sound(checked, broken, progress), shard_bytes)
+        records, kept = _put_all(folder, plans, pool, lambda: bool(broken) and not skip_broken)
     finally:
         pool.shutdown(cancel_futures=True)
     if broken and (not skip_broken or not records):
         raise _refusal(broken, out, skip_broken)
     written = folder.commit(records, source.splits())
     return _summary(records, kept, written, broken)
+
+
+def _put_all(
+    folder: ShardFolder, plans: Iterable[ShardPlan], pool: Executor, lost: Callable[[], bool]
+) -> tuple[list[dict[str, Any]], int]:
+    """Records of the shards, and how many were there; once the pack is lost, a finished one is left alone."""
+    records, kept = [], 0
+    for plan in plans:
+        if lost() and folder.committed:
+            continue
+        record, was_there = folder.put(plan, pool)
+        records.append(record)
+        kept += was_there
+    return records, kept
+
+
+def _of_sets(sets: str, source: SceneSource) -> set[str]:
+    """The scenes that a file of view sets names, all of which are there."""
+    named, known = {view_set.scene for view_set in read_sets(sets)}, source.ids()
+    absent = sorted(named.difference(known))
+    if absent:
+        raise SetsError(
+            f"the sets name {len(absent):,} scenes that are not there: {first_few(absent)}.",
+            where=sets,
+            fix=did_you_mean(absent[0], known),
+        )
+    return named
 
 
 def _unique(ids: list[str]) -> list[str]:

@@ -10,16 +10,17 @@ import io
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from ..errors import SceneError, StrataError, first_few
-from .pack_members import CheckedScene, CheckedView, Member
+from .pack_members import CheckedScene, CheckedView, Member, source_record
 from .scenes.decode import decode_view
 from .scenes.scene import Blob, Scene, SceneSource, View
+from .shrink import Reduction
 
 # The scale is the exact median of up to so many depths (64 MB). In a scene of more, each view gives
 # at most its equal share: every k-th of its valid depths in row order, with the smallest such k.
@@ -49,7 +50,11 @@ class BrokenScene:
 
 
 def check_scenes(
-    source: SceneSource, ids: Iterable[str], known: dict[str, KnownScene], pool: Executor
+    source: SceneSource,
+    ids: Iterable[str],
+    known: dict[str, KnownScene],
+    pool: Executor,
+    max_side: int | None = None,
 ) -> Iterator[CheckedScene | BrokenScene]:
     """Every scene in order, checked or with its faults.
 
@@ -58,10 +63,11 @@ def check_scenes(
         ids: the scenes that are wanted.
         known: scenes that finished shards hold, by id.
         pool: threads to read on.
+        max_side: views with a longer side are made smaller; None = none are.
     """
     waiting: deque[_SceneReads] = deque()
     for scene_id in ids:
-        waiting.append(_SceneReads(source, scene_id, known.get(scene_id), pool))
+        waiting.append(_SceneReads(source, scene_id, known.get(scene_id), pool, max_side))
         while sum(len(reads) for reads in islice(waiting, 1, None)) >= AHEAD_VIEWS:
             yield waiting.popleft().result()
     while waiting:
@@ -77,8 +83,15 @@ class _Read:
 class _SceneReads:
     """One scene whose views are being read on the pool."""
 
-    def __init__(self, source: SceneSource, scene_id: str, known: KnownScene | None, pool: Executor) -> None:
-        self.id, self._known, self._pool = scene_id, known, pool
+    def __init__(
+        self,
+        source: SceneSource,
+        scene_id: str,
+        known: KnownScene | None,
+        pool: Executor,
+        max_side: int | None,
+    ) -> None:
+        self.id, self._known, self._pool, self._max_side = scene_id, known, pool, max_side
         self._errors: list[StrataError] = []
         self._reads: list[Future[_Read]] = []
         try:
@@ -115,7 +128,9 @@ class _SceneReads:
 
     def _submit(self, known: Iterable[dict[str, Any] | None]) -> list[Future[_Read]]:
         pairs = zip(self._scene.views, known, strict=True)
-        return [self._pool.submit(_read_view, view, self._scene, entry) for view, entry in pairs]
+        return [
+            self._pool.submit(_read_view, view, self._scene, entry, self._max_side) for view, entry in pairs
+        ]
 
     def _gathered(self) -> list[_Read]:
         reads = []
@@ -127,33 +142,34 @@ class _SceneReads:
         return reads
 
 
-def _read_view(view: View, scene: Scene, known: dict[str, Any] | None) -> _Read:
+def _read_view(view: View, scene: Scene, known: dict[str, Any] | None, max_side: int | None) -> _Read:
     """Every byte of a view is read once; decoding and digests share them."""
     _check_view(view, scene)
-    held = replace(
-        view,
-        image=view.image.held(),
-        depth=view.depth.held() if view.depth else None,
-        masks={name: blob.held() for name, blob in view.masks.items()},
-    )
-    digests = {
-        "image_digest": held.image_digest,
-        "geometry_digest": held.geometry_digest(scene.scale_type, scene.rules),
+    held = view.held()
+    smaller = Reduction.of(held, scene, max_side) if max_side else None
+    packed = smaller.apply(held).held() if smaller else held
+    identity = {
+        "image_digest": packed.image_digest,
+        "geometry_digest": packed.geometry_digest(scene.scale_type, scene.rules),
     }
-    if known and all(known[name] == value for name, value in digests.items()):
+    now = {**identity, "source": source_record(packed.source)}
+    if known and all(known.get(name) == value for name, value in now.items()):
         width, height, depths = known["width"], known["height"], None
     else:
-        decoded = decode_view(held)
+        decoded = decode_view(packed)
         width, height = decoded.width, decoded.height
-        depths = _sampled(decoded.depth_m, SCENE_DEPTHS // len(scene))
+        # The scale is that of the source's depths, whatever size is packed.
+        depth_m = smaller.source_depth(held) if smaller else decoded.depth_m
+        depths = _sampled(depth_m, SCENE_DEPTHS // len(scene))
+    view = smaller.apply(view) if smaller else view
     checked = CheckedView(
         view=view,
         width=width,
         height=height,
-        image=_member(view.image, held.image),
-        depth=_member(view.depth, held.depth) if view.depth and held.depth else None,
-        masks={name: _member(blob, held.masks[name]) for name, blob in view.masks.items()},
-        **digests,
+        image=_member(view.image, packed.image),
+        depth=_member(view.depth, packed.depth) if view.depth and packed.depth else None,
+        masks={name: _member(blob, packed.masks[name]) for name, blob in view.masks.items()},
+        **identity,
     )
     return _Read(view=checked, depths=depths)
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from .pack_plan import INDEX, SHARD_FORMAT, ShardPlan, index_of, record_digest
 from .packed_scene import MALFORMED
 from .tar_write import tar_chunks
 
+AHEAD_MEMBERS = 16
 _OURS = re.compile(r"(shard-[0-9]{6,})\.(tar|json)")
 
 
@@ -62,8 +65,12 @@ class ShardFolder:
             and [part["part"] for part in found] == list(range(found[0]["parts"]))
         }
 
-    def put(self, plan: ShardPlan) -> tuple[dict[str, Any], bool]:
+    def put(self, plan: ShardPlan, pool: Executor) -> tuple[dict[str, Any], bool]:
         """The shard's record, and whether the shard was there already.
+
+        Args:
+            plan: what is to be in it.
+            pool: threads to read on; views that are made smaller are made when they are read.
 
         Raises:
             DiskFullError: there is no room; the shards before are finished.
@@ -75,7 +82,7 @@ class ShardFolder:
         sha256 = hashlib.sha256()
 
         def chunks() -> Iterator[bytes]:
-            for chunk in tar_chunks((name, _unchanged(member)) for name, member in plan.members.items()):
+            for chunk in tar_chunks(_read_ahead(plan, pool)):
                 sha256.update(chunk)
                 yield chunk
             # The new bytes are written, under a temporary name; only now the old ones are given up.
@@ -133,6 +140,19 @@ def _finished_record(path: Path) -> dict[str, Any] | None:
     except (OSError, *MALFORMED):
         return None
     return record if whole and version == SHARD_FORMAT else None
+
+
+def _read_ahead(plan: ShardPlan, pool: Executor) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every member in order, a few of them read ahead."""
+    waiting: deque[tuple[str, Future[bytes]]] = deque()
+    for name, member in plan.members.items():
+        waiting.append((name, pool.submit(_unchanged, member)))
+        if len(waiting) > AHEAD_MEMBERS:
+            first, data = waiting.popleft()
+            yield first, data.result()
+    while waiting:
+        first, data = waiting.popleft()
+        yield first, data.result()
 
 
 def _unchanged(member: Member) -> bytes:

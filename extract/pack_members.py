@@ -20,7 +20,7 @@ import numpy as np
 
 from ..store.key import canonical_json
 from ..store.schema import scene_digest
-from .scenes.scene import Blob, View
+from .scenes.scene import Blob, SourceImage, View
 from .tar_write import tar_member_bytes
 
 
@@ -44,8 +44,8 @@ class CheckedView:
     """A view whose image, depth and masks were decoded without fault.
 
     Attributes:
-        view: as its source gave it.
-        width, height: pixels of the decoded image, its orientation applied.
+        view: as it is packed.
+        width, height: pixels of the packed image once decoded, its orientation applied.
         image_digest, geometry_digest: sha256 hex; see docs/store-format.md.
     """
 
@@ -80,7 +80,14 @@ class CheckedView:
             "geometry_digest": self.geometry_digest,
             # Only where there is one, so that views without keep the bytes they always had.
             **({} if self.view.far_percentile is None else {"far_percentile": self.view.far_percentile}),
+            **self._source_camera(),
         }
+
+    def _source_camera(self) -> dict[str, Any]:
+        source = self.view.source
+        if source is None:
+            return {}
+        return {"source": {**(source_record(source) or {}), "K_px": _listed(source.K_px)}}
 
     def record(self, key: str, offsets: dict[str, int]) -> dict[str, Any]:
         """The view's entry of the index, given where each member's data begins."""
@@ -98,6 +105,7 @@ class CheckedView:
             "masks": {name: spans[f"mask_{escaped(name)}.png"] for name in self.masks},
             "camera": spans["camera.json"],
             "has_camera": view.K_px is not None and view.world_from_cam is not None,
+            **({} if view.source is None else {"source": source_record(view.source)}),
         }
 
 
@@ -142,6 +150,12 @@ class CheckedScene:
         """What a view takes in a tar."""
         key, members = self.view_key(position), self.views[position].members
         return sum(tar_member_bytes(f"{key}.{suffix}", member.size) for suffix, member in members.items())
+
+
+def source_record(source: SourceImage | None) -> dict[str, Any] | None:
+    """What index and camera say of the image that a smaller one was made from."""
+    names = ("width", "height", "image_digest", "geometry_digest")
+    return None if source is None else {name: getattr(source, name) for name in names}
 
 
 def escaped(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShardError, StoreError
+from ..kernels.geometry import resized_from_original_px
 from .npy import read_npy
 from .pack_plan import INDEX, entry_digest
 from .scenes.scene import Blob, Scene, View
@@ -64,6 +65,8 @@ class PackedView:
         position: index in the scene, from 0.
         image_digest, geometry_digest: sha256 hex; see docs/store-format.md.
         width, height: pixels of the upright image.
+        source_size: (width, height) of the source's image, which is larger if it was made smaller.
+        source_digest: image digest of the source's image, where it was made smaller.
         orientation: EXIF orientation to apply on decoding, 1 = as stored.
         has_camera: whether K_px and world_from_cam are both there.
         image, depth, masks, camera: where the bytes lie.
@@ -81,6 +84,8 @@ class PackedView:
     depth: Blob | None
     masks: dict[str, Blob]
     camera: Blob
+    source_size: tuple[int, int]
+    source_digest: str | None = None
 
     @property
     def has_depth(self) -> bool:
@@ -96,18 +101,17 @@ class PackedView:
             SceneError: the shard cannot be read any more.
             ShardError: the bytes are others.
         """
-        view = self.view()
-        held = replace(
-            view,
-            image=view.image.held(),
-            depth=view.depth.held() if view.depth else None,
-            masks={name: blob.held() for name, blob in view.masks.items()},
-        )
+        held = self.view().held()
         digests = held.image_digest, held.geometry_digest(scene.scale_type, scene.rules)
         if digests != (self.image_digest, self.geometry_digest):
             error = ValueError("image, depth, masks and camera do not have the digests in the index")
             raise damaged_member(f"the bytes of view {self.name} are damaged.", self.image, error)
         return held
+
+    @property
+    def packed_from_source_px(self) -> np.ndarray:
+        """[3, 3] f64 from pixels (u, v, 1) of the source's image to those of the packed one."""
+        return resized_from_original_px(self.source_size, (self.width, self.height)).numpy()
 
     def view(self) -> View:
         """The view, its image, depth and masks still in the tar.
@@ -217,7 +221,7 @@ class PackedScene:
         return self._shards[0].path.parent
 
     def _view(self, position: int, entry: dict[str, Any]) -> PackedView:
-        shard = self._shards[entry["shard"]]
+        shard, source = self._shards[entry["shard"]], entry.get("source") or entry
         offset, size, suffix = entry["image"]
         return PackedView(
             position=position,
@@ -225,6 +229,8 @@ class PackedScene:
             depth=shard.part("exr", *entry["depth"]) if entry["depth"] else None,
             masks={name: shard.part("png", *span) for name, span in entry["masks"].items()},
             camera=shard.part("json", *entry["camera"]),
+            source_size=(int(source["width"]), int(source["height"])),
+            source_digest=None if source is entry else str(source["image_digest"]),
             **{name: entry[name] for name in _PLAIN},
         )
 

@@ -136,31 +136,21 @@ def make_plan(
     """The plan for the words of the command.
 
     Args:
-        config: the words.
-        index: the packed scenes.
-        encoder: on its device.
+        config, index, encoder: the words, the packed scenes, and the encoder on its device.
         compute: resolved dtype of the forward pass.
         measure: look at a few views even if nothing depends on them (for the rate).
 
     Raises:
         ConfigError, LayerError, SelectionError, StoreError: see the message.
     """
-    root, info = Path(config.store), encoder.info
-    key = feature_key(config, encoder, compute)
-    layers = resolve_layers(config.layers, encoder.layers(), info.depth)
+    root, key = Path(config.store), feature_key(config, encoder, compute)
+    layers = resolve_layers(config.layers, encoder.layers(), encoder.info.depth)
     scenes = wanted_scenes(config, index)
-    look = measure or undecided(config.storage, root, key, layers)
-    sample = sample_views(encoder, key, layers, scenes, device) if look else None
-    groups = Groups(
-        key=key,
-        encoder=encoder,
-        storages=choose_storages(config.storage, root, key, layers, sample),
-        views=check_views(config.views),
-        unit_views=config.unit_views,
-        packed={scene.id: scene for scene in index.scenes},
-    )
-    wants = [want for scene in scenes for want in _wants(scene, key.preprocess, info.patch_size)]
-    versions, assigned = _assign(root, wants, groups)
+    measure = measure or undecided(config.storage, root, key, layers)
+    sample = sample_views(encoder, key, layers, scenes, device) if measure else None
+    storages = choose_storages(config.storage, root, key, layers, sample)
+    groups = _groups(config, index, encoder, key, storages)
+    versions, assigned = _assign(root, scenes, groups)
     return Plan(
         root=root,
         key=key,
@@ -175,8 +165,23 @@ def make_plan(
     )
 
 
-def _assign(root: Path, wants: list[Want], groups: Groups) -> tuple[Versions, list[Assigned]]:
+def _groups(
+    config: ExtractConfig, index: ShardIndex, encoder: Encoder, key: FeatureKey, storages: dict[str, str]
+) -> Groups:
+    return Groups(
+        key=key,
+        encoder=encoder,
+        storages=storages,
+        views=check_views(config.views),
+        unit_views=config.unit_views,
+        packed={scene.id: scene for scene in index.scenes},
+    )
+
+
+def _assign(root: Path, scenes: Iterable[PackedScene], groups: Groups) -> tuple[Versions, list[Assigned]]:
     """What changes in the catalog, and the bundles that hold what is wanted."""
+    patch = groups.encoder.info.patch_size
+    wants = [want for scene in scenes for want in _wants(scene, groups.key.preprocess, patch)]
     stored = FeatureStore.open(root).catalog if (root / "zarr.json").exists() else Catalog(root / "catalog")
     versions = version_scenes(wants, stored)
     assigned = assign_bundles(
@@ -217,7 +222,7 @@ def free_bytes(path: Path) -> int:
 
 
 def _wants(scene: PackedScene, preprocess: Preprocess, patch: int) -> list[Want]:
-    grids = scene_grids([(view.width, view.height) for view in scene.views], preprocess, patch)
+    grids = scene_grids([view.source_size for view in scene.views], preprocess, patch)
     by_grid: dict[tuple[int, int], list[ViewRow]] = defaultdict(list)
     for view, grid in zip(scene.views, grids, strict=True):
         row = ViewRow(
@@ -225,6 +230,7 @@ def _wants(scene: PackedScene, preprocess: Preprocess, patch: int) -> list[Want]
             position=view.position,
             image_digest=view.image_digest,
             geometry_digest=view.geometry_digest,
+            source_digest=view.source_digest,
         )
         by_grid[grid].append(row)
     geometry = scene_geometry(scene.geometry_digests)

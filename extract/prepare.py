@@ -94,7 +94,14 @@ def prepare(scene: PackedScene, packed: PackedView, request: Request) -> Prepare
     if request.points and depth_m is not None and view.has_geometry:
         assert view.K_px is not None
         assert view.world_from_cam is not None
-        points = token_points(depth_m, view.K_px, view.world_from_cam, request.grid, request.preprocess.fit)
+        points = token_points(
+            depth_m,
+            view.K_px,
+            view.world_from_cam,
+            request.grid,
+            request.preprocess.fit,
+            source_size=packed.source_size,
+        )
     if request.depth and depth_m is not None:
         placed = place_plane(depth_m, placement)
     return PreparedView(
@@ -102,7 +109,7 @@ def prepare(scene: PackedScene, packed: PackedView, request: Request) -> Prepare
         depth_m=placed,
         valid=None if placed is None else placed > 0,  # decoding leaves 0 wherever depth is not valid
         points=points,
-        camera=_camera(view, placement, request.patch),
+        camera=_camera(view, placement, request.patch, packed.packed_from_source_px),
         scene_scale_m=scene.scene_scale_m,
         grid=request.grid,
         decode_s=time.perf_counter() - start,
@@ -112,7 +119,7 @@ def prepare(scene: PackedScene, packed: PackedView, request: Request) -> Prepare
 def placed_camera(packed: PackedView, request: Request) -> PlacedCamera:
     """The cameras of a view, without decoding its image."""
     placement = place(packed.width, packed.height, request.target, request.preprocess.fit)
-    return _camera(packed.view(), placement, request.patch)
+    return _camera(packed.view(), placement, request.patch, packed.packed_from_source_px)
 
 
 def unknown_camera() -> PlacedCamera:
@@ -124,12 +131,12 @@ def unknown_camera() -> PlacedCamera:
     )
 
 
-def _camera(view: View, placement: Placement, patch: int) -> PlacedCamera:
+def _camera(view: View, placement: Placement, patch: int, packed_from_source_px: np.ndarray) -> PlacedCamera:
     nothing = unknown_camera()
     K_px = nothing.K_px if view.K_px is None else place_intrinsics(view.K_px, placement)
     pose = view.world_from_cam
     return PlacedCamera(
         K_px=K_px,
         cam_from_world=nothing.cam_from_world if pose is None else np.linalg.inv(pose),
-        token_from_source_px=token_from_source_px(placement, patch),
+        token_from_source_px=token_from_source_px(placement, patch, packed_from_source_px),
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ..kernels.geometry import resized_from_original_px
 from ..store.key import Size
 
 _FILTERS = {
@@ -49,20 +50,26 @@ class Placement:
 def place(width: int, height: int, target: Size, fit: str) -> Placement:
     """How an image of this size fills the target (height, width)."""
     if fit == "crop":
-        return _crop(width, height, target)
+        return place_crop(width, height, target, cover=target)
     if fit == "pad":
         scale = min(target[1] / width, target[0] / height)
         resized = (max(1, round(height * scale)), max(1, round(width * scale)))
     else:
         resized = target
     top, left = -((target[0] - resized[0]) // 2), -((target[1] - resized[1]) // 2)
-    sx, sy = resized[1] / width, resized[0] / height
-    affine = (sx, 0.5 * sx - 0.5 - left, sy, 0.5 * sy - 0.5 - top)
+    return place_resized(width, height, resized, target, top=top, left=left)
+
+
+def place_resized(width: int, height: int, resized: Size, target: Size, *, top: int, left: int) -> Placement:
+    """An image of this size scaled to `resized`, of which the target shows the part from (top, left) on."""
+    (sx, _, tx), (_, sy, ty), _ = resized_from_original_px((width, height), (resized[1], resized[0])).tolist()
+    affine = (sx, tx - left, sy, ty - top)
     return Placement(target=target, resized=resized, top=top, left=left, affine=affine)
 
 
-def _crop(width: int, height: int, target: Size) -> Placement:
-    scale = max(target[1] / width, target[0] / height) + 1e-8
+def place_crop(width: int, height: int, target: Size, *, cover: Size) -> Placement:
+    """The middle of an image that was scaled until it covers `cover`, which is no smaller than the target."""
+    scale = max(cover[1] / width, cover[0] / height) + 1e-8
     resized = (int(height * scale), int(width * scale))
     # Python's round is half to even, which is what places the cut.
     top, left = (round(0.5 * (resized[i] - target[i])) for i in (0, 1))
@@ -94,12 +101,21 @@ def place_intrinsics(K_px: np.ndarray, placement: Placement) -> np.ndarray:
     return np.array([[sx, 0, tx], [0, sy, ty], [0, 0, 1]]) @ np.asarray(K_px, np.float64)
 
 
-def token_from_source_px(placement: Placement, patch: int) -> np.ndarray:
-    """[2, 3] A with [col, row] = A [u, v, 1]; integer token coordinate = token centre."""
+def token_from_source_px(
+    placement: Placement, patch: int, packed_from_source_px: np.ndarray | None = None
+) -> np.ndarray:
+    """[2, 3] A with [col, row] = A [u, v, 1]; integer token coordinate = token centre.
+
+    Args:
+        placement: of the image that is placed.
+        patch: pixels per token.
+        packed_from_source_px: [3, 3], where that image was made from a larger one, whose pixels are meant.
+    """
     sx, tx, sy, ty = placement.affine
     col = [sx / patch, 0, (tx + 0.5) / patch - 0.5]
     row = [0, sy / patch, (ty + 0.5) / patch - 0.5]
-    return np.array([col, row])
+    A = np.array([col, row])
+    return A if packed_from_source_px is None else A @ packed_from_source_px
 
 
 def _cut(resized: np.ndarray, placement: Placement) -> np.ndarray:

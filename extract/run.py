@@ -97,13 +97,17 @@ def extract(config: ExtractConfig, console: Console | None = None, encoder: Enco
             work_on_ray(extraction)
         else:
             _work(extraction)
+    return _summary(plan, tally, log, reused=total - left)
+
+
+def _summary(plan: Plan, tally: Tally, log: RunLog, *, reused: int) -> Summary:
     failed = {(row["scene"], row["view"]) for row in log.failed}
     rows = {(bundle, row) for bundle, row, _ in tally.failures}
     return Summary(
         key=plan.key,
-        views=total,
+        views=plan.views,
         computed=tally.views,
-        reused=total - left,
+        reused=reused,
         failed=len(failed),
         missing=len(rows) - len(failed),
         bytes=tally.bytes,
@@ -199,7 +203,7 @@ def _declare(plan: Plan, config: ExtractConfig) -> None:
         if part.new:
             catalog.write(part.bundle, part.views)
     keep_splits(plan.root, plan.splits)
-    keep_sets(plan.root, plan.scenes, config)
+    keep_sets(plan.root, plan.scenes, config, config.sets)
 
 
 def _work(extraction: Extraction) -> None:

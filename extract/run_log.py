@@ -16,9 +16,9 @@ from typing import Any
 
 from ..errors import StoreError
 from ..store.atomic import read_json, write_atomic, write_json
+from .bundle_pass import GONE
 from .plan import Plan
 from .tally import Tally
-from .worker import GONE
 
 HEARTBEAT_S = 30.0
 STAGES = ("decode_s", "wait_s", "encode_s", "keep_s", "write_s")

@@ -42,31 +42,32 @@ def sample_sets(
 
     Args:
         scene_id: `<dataset>/<scene>`.
-        names: N frame names.
-        image_digests: N, sha256 of the images.
+        names, image_digests: N frame names, and sha256 of their images.
         covisibility: [N, N] f32, the share of row's pixels that column sees.
-        views: views per set, at least 2.
-        count: sets to draw.
+        views, count: views per set, at least 2; sets to draw.
         threshold: symmetric covisibility, as a share of a view's own, above which views are neighbours.
-        seed: of all walks.
-        sampler: `strata` or `mapanything`.
+        seed, sampler: of all walks; `strata` or `mapanything`.
         scene_idx: position of the scene in its dataset; `mapanything` seeds by it.
 
     Raises:
         ConfigError: an option is out of range.
     """
     check_options(views=views, count=count, seed=seed, sampler=sampler)
-    if sampler == "mapanything":
-        rngs = [np.random.default_rng(seed + k + scene_idx) for k in range(count)]
-        drawn = [_mapanything_views(covisibility, views, threshold, rng) for rng in rngs]
-    else:
-        rngs = [np.random.default_rng(int(digest([seed, scene_id, k])[:16], 16)) for k in range(count)]
-        drawn = [tuple(walk(covisibility, views, threshold, rng)) for rng in rngs]
+    seeds = _seeds(seed, scene_id, scene_idx, count, sampler)
+    draw = _mapanything_views if sampler == "mapanything" else walk
+    drawn = [tuple(draw(covisibility, views, threshold, np.random.default_rng(one))) for one in seeds]
     kept = [members for members in drawn if len(members) > 1]
     # A dict keeps the order in which the sets were drawn.
     chosen = kept if sampler == "mapanything" else list(dict.fromkeys(kept))
     sets = [_view_set(scene_id, names, image_digests, covisibility, members) for members in chosen]
     return sets, len(kept) - len(chosen)
+
+
+def _seeds(seed: int, scene_id: str, scene_idx: int, count: int, sampler: str) -> list[int]:
+    """One for each set."""
+    if sampler == "mapanything":
+        return [seed + k + scene_idx for k in range(count)]
+    return [int(digest([seed, scene_id, k])[:16], 16) for k in range(count)]
 
 
 def walk(covisibility: np.ndarray, views: int, threshold: float, rng: np.random.Generator) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from statistics import fmean
@@ -12,9 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..configs.schema import SetsConfig
-from ..errors import SceneError, SetsError
+from ..configs.dataset_presets import load_dataset
+from ..configs.schema import SetsConfig, SetsOptions
+from ..errors import ConfigError, SceneError, SetsError
 from ..store.schema import ViewSet
+from .scenes.mix import mix_datasets
 from .scenes.open import open_scenes
 from .scenes.scene import Scene, SceneSource
 from .sets import check_options, read_sets, sample_sets, write_sets
@@ -31,10 +34,11 @@ def make(config: SetsConfig, console: Console) -> int:
         StoreError: the file cannot be written.
         ConfigError: an option is out of range.
     """
-    options = _options(config)
-    check_options(**{name: options[name] for name in ("views", "count", "seed", "sampler")})
-    source = open_scenes(config.scenes, config.source, config.split)
-    sets, skipped, dropped, broken = _sample(source, options)
+    source = open_scenes(config.scenes, config.source, config.split, config.mix)
+    walks = _walks(config, source)
+    for options in walks.by_dataset.values():
+        check_options(**{name: options[name] for name in ("views", "count", "seed", "sampler")})
+    sets, skipped, dropped, broken = _sample(source, walks)
     for scene_id, reason in skipped:
         console.print(f"skipped {scene_id}: {reason}", markup=False, highlight=False)
     if not sets:
@@ -42,9 +46,10 @@ def make(config: SetsConfig, console: Console) -> int:
             "no scene has a view set.",
             where=config.scenes,
             why="; ".join(sorted({reason for _, reason in skipped})),
-            fix=f"a lower set_threshold (now {config.set_threshold}), or scenes with covisibility",
+            fix="scenes with covisibility"
+            + ("" if config.mix else f", or a lower set_threshold (now {config.set_threshold})"),
         )
-    write_sets(config.out, sets, sampler=options, skipped=skipped, dropped_equal=dropped)
+    write_sets(config.out, sets, sampler=walks.sampler, skipped=skipped, dropped_equal=dropped)
     scenes = len({view_set.scene for view_set in sets})
     console.print(
         f"{len(sets):,} sets of {scenes:,} scenes in {config.out}; {dropped:,} equal ones dropped",
@@ -74,9 +79,15 @@ def ls(path: str | Path, console: Console) -> int:
     return 0
 
 
-def _sample(
-    source: SceneSource, options: dict[str, Any]
-) -> tuple[list[ViewSet], list[tuple[str, str]], int, int]:
+@dataclass(frozen=True, kw_only=True)
+class _Walks:
+    """By dataset, the options of `sample_sets`; and what the sets file says of all of them."""
+
+    by_dataset: dict[str, dict[str, Any]]
+    sampler: dict[str, Any]
+
+
+def _sample(source: SceneSource, walks: _Walks) -> tuple[list[ViewSet], list[tuple[str, str]], int, int]:
     """(sets, (scene, reason) of skipped scenes, equal sets dropped, broken scenes)."""
     sets: list[ViewSet] = []
     skipped: list[tuple[str, str]] = []
@@ -87,7 +98,7 @@ def _sample(
         scene_idx = seen_of_dataset[dataset]
         seen_of_dataset[dataset] += 1
         try:
-            drawn, equal = _sample_scene(source.scene(scene_id), scene_idx, options)
+            drawn, equal = _sample_scene(source.scene(scene_id), scene_idx, walks.by_dataset[dataset])
         except SceneError as error:
             broken += 1
             skipped.append((scene_id, f"broken: {error.what}"))
@@ -111,14 +122,33 @@ def _sample_scene(scene: Scene, scene_idx: int, options: dict[str, Any]) -> tupl
     return drawn, equal
 
 
-def _options(config: SetsConfig) -> dict[str, Any]:
-    return {
-        "views": config.set_views,
-        "count": config.set_count,
-        "threshold": config.set_threshold,
-        "seed": config.set_seed,
-        "sampler": config.sampler,
-    }
+def _walks(config: SetsConfig, source: SceneSource) -> _Walks:
+    """What the words ask for; a mix says itself how its datasets are walked through."""
+    asked = config.as_sampler()
+    if config.mix is None:
+        datasets = {scene_id.partition("/")[0] for scene_id in source.ids()}
+        return _Walks(by_dataset=dict.fromkeys(datasets, asked), sampler=asked)
+    own, usual = ("views", "count", "threshold"), SetsOptions().as_sampler()
+    given = [f"set_{name}={asked[name]}" for name in own if asked[name] != usual[name]]
+    if given:
+        raise ConfigError(
+            f"the mix {config.mix} has its own {', '.join(given)}.",
+            where=f"mix={config.mix}",
+            why="each dataset of a mix comes with its threshold and its number of sets",
+            fix="leave these words out, or take the datasets one by one with split=",
+        )
+    by_dataset = {}
+    for one in mix_datasets(config.mix, source.ids(), source.splits(), config.scenes):
+        preset = load_dataset(one.preset).options
+        walk = {
+            "views": preset["set_views"],
+            "count": one.sets_per_scene,
+            "threshold": preset["set_threshold"],
+        }
+        by_dataset[one.folder] = {**asked, **walk}
+    shared = {name: value for name, value in asked.items() if name not in own}
+    datasets = {name: {key: walk[key] for key in own} for name, walk in by_dataset.items()}
+    return _Walks(by_dataset=by_dataset, sampler={**shared, "mix": config.mix, "datasets": datasets})
 
 
 def _mean_covisibility(sets: list[ViewSet]) -> str:

@@ -82,9 +82,7 @@ def sample_views(
     largest = dict.fromkeys(layers, 0.0)
     start, done = time.perf_counter(), 0
     for scene, position in chosen:
-        grids = scene_grids(
-            [(v.width, v.height) for v in scene.views], key.preprocess, encoder.info.patch_size
-        )
+        grids = scene_grids([v.source_size for v in scene.views], key.preprocess, encoder.info.patch_size)
         request = Request(
             preprocess=key.preprocess,
             grid=grids[position],

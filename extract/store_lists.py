@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..configs.schema import SetsOptions
+from ..errors import SetsError, first_few
 from ..store.catalog import natural
 from ..store.feature_store import read_split
-from ..store.schema import Split
-from ..store.view_sets import read_sets, sets_name, write_sets
+from ..store.schema import ViewSet
+from ..store.split_lists import Split
+from ..store.view_sets import read_sampler, read_sets, sets_name, write_sets
 from ..store.writer import write_if_changed
 from .packed_scene import PackedScene
 from .sets import sample_sets
@@ -29,16 +33,43 @@ def keep_splits(root: Path, splits: Mapping[str, Sequence[str]]) -> None:
         write_if_changed(path, Split(name=name, scenes=tuple(both)).to_dict())
 
 
-def keep_sets(root: Path, scenes: Sequence[PackedScene], options: SetsOptions) -> Path:
+def keep_sets(
+    root: Path, scenes: Sequence[PackedScene], options: SetsOptions, sets: str | Path | None = None
+) -> Path:
     """Put the view sets of these scenes in the store, beside those of the scenes it had before.
 
     One file per choice of options, `walk-4x20@1f2e3d.json`. A scene without covisibility has none.
+
+    Args:
+        root: of the store.
+        scenes: that are extracted.
+        options: how sets are sampled.
+        sets: a file of sets to keep instead.
+
+    Raises:
+        SetsError: the file cannot be read, or is of other images.
     """
-    sampler = options.as_sampler()
+    drawn = _given(sets, scenes) if sets else _sampled(scenes, options.as_sampler())
+    sampler = read_sampler(sets) if sets else options.as_sampler()
     path = root / "sets" / f"{sets_name(sampler)}.json"
     now = {scene.id for scene in scenes}
-    sets = [view_set for view_set in (read_sets(path) if path.exists() else []) if view_set.scene not in now]
-    skipped, dropped, of_dataset = [], 0, Counter[str]()
+    kept = [view_set for view_set in (read_sets(path) if path.exists() else []) if view_set.scene not in now]
+    every = sorted([*kept, *drawn.sets], key=lambda view_set: natural(view_set.scene))
+    write_sets(path, every, sampler=sampler, skipped=drawn.skipped, dropped_equal=drawn.dropped)
+    return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawn:
+    """Sets, (scene, reason) of scenes without, and how many sets were equal to others."""
+
+    sets: list[ViewSet]
+    skipped: list[tuple[str, str]]
+    dropped: int
+
+
+def _sampled(scenes: Sequence[PackedScene], sampler: Mapping[str, Any]) -> _Drawn:
+    sets, skipped, dropped, of_dataset = [], [], 0, Counter[str]()
     for scene in scenes:
         dataset = scene.id.partition("/")[0]
         covisibility = scene.covisibility()
@@ -57,7 +88,26 @@ def keep_sets(root: Path, scenes: Sequence[PackedScene], options: SetsOptions) -
         dropped += equal
         sets += drawn
         if not drawn:
-            skipped.append((scene.id, f"no two views share more than {options.set_threshold:g}"))
-    sets.sort(key=lambda view_set: natural(view_set.scene))
-    write_sets(path, sets, sampler=sampler, skipped=skipped, dropped_equal=dropped)
-    return path
+            skipped.append((scene.id, f"no two views share more than {sampler['threshold']:g}"))
+    return _Drawn(sets=sets, skipped=skipped, dropped=dropped)
+
+
+def _given(path: str | Path, scenes: Sequence[PackedScene]) -> _Drawn:
+    """The sets of a file, whose images are those of the shards, or what those were made from."""
+    images = {
+        (scene.id, view.name): (view.image_digest, view.source_digest)
+        for scene in scenes
+        for view in scene.views
+    }
+    wanted = {scene.id for scene in scenes}
+    sets = [view_set for view_set in read_sets(path) if view_set.scene in wanted]
+    members = ((s.scene, name, sha) for s in sets for name, sha in zip(s.members, s.images, strict=True))
+    strange = [f"{scene}/{name}" for scene, name, sha in members if sha not in images.get((scene, name), ())]
+    if strange:
+        raise SetsError(
+            f"the sets name images that the shards do not have: {first_few(dict.fromkeys(strange))}.",
+            where=path,
+            why="they were made for other images of these scenes",
+            fix="make the sets again (`strata sets make`), or pack the scenes they were made for",
+        )
+    return _Drawn(sets=sets, skipped=[], dropped=0)

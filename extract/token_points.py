@@ -2,7 +2,8 @@
 
 Cells are the exact rectangles of the grid on the source box, without rounding: with `crop` the
 largest centred box of the grid's aspect inside the image, with `pad` the smallest around it, with
-`stretch` the image itself. A pixel belongs to the cell that holds its centre.
+`stretch` the image itself. A pixel belongs to the cell that holds its centre. An image that was packed
+smaller keeps the cells of its source: they are laid over fewer pixels.
 
 The token point is the unprojection of one *source* pixel: the median by depth among those within 5 %
 of the cell's median depth. So it lies on a surface, never between two. A token is valid when at least
@@ -38,19 +39,26 @@ class CellPoints:
 
 
 def token_points(
-    depth_m: np.ndarray, K_px: np.ndarray, world_from_cam: np.ndarray, grid: Size, fit: str
+    depth_m: np.ndarray,
+    K_px: np.ndarray,
+    world_from_cam: np.ndarray,
+    grid: Size,
+    fit: str,
+    *,
+    source_size: tuple[int, int] | None = None,
 ) -> CellPoints:
     """Token points of one view.
 
     Args:
-        depth_m: [H, W] f32 source z-depth, 0 = none.
-        K_px: [3, 3] of the source image.
+        depth_m: [H, W] f32 z-depth, 0 = none.
+        K_px: [3, 3] for these pixels.
         world_from_cam: [4, 4].
         grid: (R, C).
         fit: crop | pad | stretch.
+        source_size: (width, height) of the source's image, where these pixels were made from more.
     """
     height, width = depth_m.shape
-    row_starts, col_starts = cell_starts(width, height, grid, fit)
+    row_starts, col_starts = cell_starts(*(source_size or (width, height)), grid, fit, (width, height))
     v, row_inside = _padded(row_starts, height)
     u, col_inside = _padded(col_starts, width)
     depth = depth_m[v[:, None, :, None], u[None, :, None, :]]  # [R, C, h, w]
@@ -71,12 +79,21 @@ def token_points(
     )
 
 
-def cell_starts(width: int, height: int, grid: Size, fit: str) -> tuple[np.ndarray, np.ndarray]:
+def cell_starts(
+    width: int, height: int, grid: Size, fit: str, pixels: tuple[int, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """First pixel of each token row [R + 1] and column [C + 1], on a lattice that goes on beyond the image.
 
     Integer arithmetic: a pixel centre on a cell's edge belongs to the cell behind it, exactly.
+
+    Args:
+        width, height: of the source's image, which the cells divide.
+        grid: (R, C).
+        fit: crop | pad | stretch.
+        pixels: (width, height) of the image whose pixels are meant; None = the source's own.
     """
     rows, cols = grid
+    across, down = pixels or (width, height)
     wide = width * rows >= height * cols  # the image is wider than the grid
     if fit == "stretch":
         box_w, box_h, unit = width, height, 1
@@ -84,13 +101,13 @@ def cell_starts(width: int, height: int, grid: Size, fit: str) -> tuple[np.ndarr
         box_w, box_h, unit = height * cols, height * rows, rows
     else:
         box_w, box_h, unit = width * cols, width * rows, cols
-    return _starts(height, box_h, unit, rows), _starts(width, box_w, unit, cols)
+    return _starts(height, down, box_h, unit, rows), _starts(width, across, box_w, unit, cols)
 
 
-def _starts(length: int, box: int, unit: int, cells: int) -> np.ndarray:
-    """ceil of (length - 1)/2 + (box/unit) (2 i - cells)/(2 cells) for i = 0..cells."""
-    edges = (length - 1) * cells * unit + box * (2 * np.arange(cells + 1, dtype=np.int64) - cells)
-    return -(-edges // (2 * cells * unit))
+def _starts(length: int, pixels: int, box: int, unit: int, cells: int) -> np.ndarray:
+    """ceil of x pixels/length - 1/2 for x = length/2 + (box/unit) (2 i - cells)/(2 cells), i = 0..cells."""
+    edges = length * cells * unit + box * (2 * np.arange(cells + 1, dtype=np.int64) - cells)
+    return -(-(edges * pixels - length * cells * unit) // (2 * length * cells * unit))
 
 
 def _padded(starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

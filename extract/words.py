@@ -5,17 +5,17 @@ Each either gives the value or an error that names the word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from ..configs.schema import ExtractConfig
 from ..errors import ConfigError, SelectionError, did_you_mean, first_few
 from ..store.key import COMPUTES, FeatureKey, Preprocess
+from ..store.split_lists import split_scenes
+from ..store.view_sets import read_sets
 from .encoders.base import Encoder
 from .groups import VIEWS
 from .packed_scene import PackedScene
-from .scenes.split_lists import read_names
+from .scenes.mix import mix_scenes
 from .shards import ShardIndex
 
 
@@ -52,27 +52,30 @@ def feature_key(config: ExtractConfig, encoder: Encoder, compute: str) -> Featur
 
 
 def wanted_scenes(config: ExtractConfig, index: ShardIndex) -> tuple[PackedScene, ...]:
-    """The packed scenes that split, glob and limit leave.
+    """The packed scenes that split, mix, sets, glob and limit leave.
 
     Raises:
         ConfigError: the limit is not positive.
         SelectionError: none is left, or the split is unknown.
+        SceneError: the mix is not complete.
+        SetsError: the sets cannot be read.
     """
     if config.limit is not None and config.limit < 1:
         raise ConfigError(
             f"limit={config.limit} leaves no scene.", where="limit", fix="write limit=1 or more"
         )
-    names = split_scenes(config.split, index.splits) if config.split else None
+    named = _named(config, index)
     scenes = [
         scene
         for scene in index.scenes
-        if (names is None or scene.id in names)
+        if all(scene.id in names for names in named.values())
         and (config.scene is None or fnmatchcase(scene.id, config.scene))
     ][: config.limit]
     if not scenes:
         known = [scene.id for scene in index.scenes]
+        asked = ", ".join(f"{name}={getattr(config, name)}" for name in (*named, "scene"))
         raise SelectionError(
-            f"no packed scene fits split={config.split}, scene={config.scene}.",
+            f"no packed scene fits {asked}.",
             where=index.path,
             why=f"it holds {first_few(known)}",
             fix=did_you_mean(config.scene or "", known),
@@ -80,21 +83,17 @@ def wanted_scenes(config: ExtractConfig, index: ShardIndex) -> tuple[PackedScene
     return tuple(scenes)
 
 
-def split_scenes(split: str, splits: Mapping[str, Iterable[str]]) -> set[str]:
-    """Scene ids of a split; `test` means every `test/<dataset>`, a .json or .txt file what it lists.
-
-    Raises:
-        SelectionError: there is no such split.
-        SceneError: the file cannot be read.
-    """
-    if Path(split).suffix in (".json", ".txt"):
-        return set(read_names(Path(split)))
-    found = [set(ids) for name, ids in splits.items() if name == split or name.startswith(f"{split}/")]
-    if not found:
-        raise SelectionError(
-            f"the shards have no split {split!r}.", where="split", fix=did_you_mean(split, splits)
-        )
-    return set.union(*found)
+def _named(config: ExtractConfig, index: ShardIndex) -> dict[str, set[str]]:
+    """By the word that names them, scene ids."""
+    named: dict[str, set[str]] = {}
+    if config.split:
+        named["split"] = split_scenes(config.split, index.splits, index.path)
+    if config.mix:
+        ids = [scene.id for scene in index.scenes]
+        named["mix"] = mix_scenes(config.mix, ids, index.splits, index.path)
+    if config.sets:
+        named["sets"] = {view_set.scene for view_set in read_sets(config.sets)}
+    return named
 
 
 def resolve_compute(compute: str, device: str, encoder: Encoder) -> str:

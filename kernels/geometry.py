@@ -23,6 +23,20 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1)
 
 
+def resized_from_original_px(original: tuple[int, int], resized: tuple[int, int]) -> Tensor:
+    """[3, 3] f64 that maps pixels (u, v, 1) of an image to those of the image resized.
+
+    The outer edges stay the outer edges: -1/2 goes to -1/2, and width - 1/2 to the new width - 1/2. So
+    K of the resized image is this matrix times K.
+
+    Args:
+        original, resized: (width, height) in pixels.
+    """
+    sx, sy = resized[0] / original[0], resized[1] / original[1]
+    rows = [[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
 def unproject(uv_px: Tensor, depth_m: Tensor, K_px: Tensor) -> Tensor:
     """Camera points [..., N, 3] of pixels [..., N, 2] with z-depth [..., N] and K [..., 3, 3].
 
@@ -51,9 +65,9 @@ def transform(target_from_source: Tensor, points_source: Tensor) -> Tensor:
 
 
 def invert_rigid(target_from_source: Tensor) -> Tensor:
-    """`source_from_target` of rigid [..., 4, 4], by transposing the rotation."""
+    """`source_from_target` [..., 4, 4] of rigid [..., 4, 4] (or [..., 3, 4]), by transposing the rotation."""
     rotation = target_from_source[..., :3, :3].mT
-    inverse = torch.zeros_like(target_from_source)
+    inverse = target_from_source.new_zeros(*target_from_source.shape[:-2], 4, 4)
     inverse[..., :3, :3] = rotation
     inverse[..., :3, 3] = -(rotation @ target_from_source[..., :3, 3:])[..., 0]
     inverse[..., 3, 3] = 1

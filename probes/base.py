@@ -24,7 +24,7 @@ class Record:
         dataset, scene: scene is the full id `<dataset>/<scene>`.
         unit: `view`, `pair`, `set` or `scene`.
         set: digest of the view set (16 hex digits), empty for other units.
-        metric: e.g. `corr`, `noncorr`, `corr_count`, `corr@30-60`.
+        metric: e.g. `corr`, `noncorr`, `corr_count`, `corr@30-60`, `recall_1`, `auc@0-30`.
         value: a finite number, or None where the measure does not exist (no correspondences).
         pairs: digest of the questions asked (which token pairs correspond); runs with other
             questions are not compared.

@@ -1,9 +1,9 @@
 """Multiview correspondence: are tokens of one 3D place alike in different views, and others not?
 
 Everything is read from the store. A layer's score of a set is the mean cosine of tokens of different
-views whose points share a cell (`corr`) and of those whose points do not (`noncorr`), under protocol
-`reference` or `voxel`. The questions (which tokens correspond) are made once per set, and all layers
-answer them in one pass.
+views that look at one place (`corr`) and of those that do not (`noncorr`), under protocol `visible`,
+`voxel` or `reference`; with `ranking` also how well similarity finds and tells apart what corresponds. The
+questions (which tokens correspond) are made once per set, and all layers answer them.
 
 Shapes: V views, P tokens of the longest view, D channels.
 """
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import ConfigError, ProbeError, did_you_mean
-from ..kernels.voxel_cosine import voxel_cosine
+from ..kernels.nearest_cosine import PairLabels
 from .base import Needs, Probe, Record
-from .questions import Protocol, Question, ask, padded
+from .questions import Protocol, Question, padded
+from .ranking import ranking_metrics
 from .reference_protocol import ReferenceProtocol
 from .set_views import PlacedSet, place_sets, read_views
+from .visible_protocol import VisibleProtocol
 from .voxel_protocol import VoxelEdge, VoxelProtocol
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     from ..store.schema import ViewSet
     from ..store.selection import Selection
 
-PROTOCOLS = ("reference", "voxel")
-NUMERICS = 1
+PROTOCOLS = ("visible", "voxel", "reference")
+NUMERICS = 2
 """Version of the arithmetic, raised when results change: parts of older runs are computed again."""
 
 
@@ -42,12 +44,15 @@ class Correspondence(Probe):
     Args:
         sets: view sets by scene id.
         protocols: what is measured.
+        ranking: whether to rank tokens too, which costs a product of all pairs of views.
     """
 
     name = "correspondence"
 
-    def __init__(self, sets: Mapping[str, Sequence[ViewSet]], protocols: Sequence[Protocol]) -> None:
-        self.sets, self.protocols = sets, tuple(protocols)
+    def __init__(
+        self, sets: Mapping[str, Sequence[ViewSet]], protocols: Sequence[Protocol], *, ranking: bool = True
+    ) -> None:
+        self.sets, self.protocols, self.ranking = sets, tuple(protocols), ranking
 
     def needs(self) -> Needs:
         return Needs(fields=frozenset({"token_point_world", "cam_from_world", "depth_m"}), unit="set")
@@ -55,7 +60,8 @@ class Correspondence(Probe):
     def fingerprint(self, selection: Selection) -> list[Any]:
         """What the records of one scene are computed from."""
         digests = [view_set.digest for view_set in self.sets.get(selection.scenes[0], ())]
-        return [NUMERICS, selection.fingerprint, digests, [repr(protocol) for protocol in self.protocols]]
+        protocols = [repr(protocol) for protocol in self.protocols]
+        return [NUMERICS, selection.fingerprint, digests, protocols, self.ranking]
 
     def evaluate(self, selection: Selection) -> Iterator[Record]:
         """All records of one scene of one encoder, by layer, set, protocol and metric.
@@ -66,18 +72,17 @@ class Correspondence(Probe):
         """
         placed, _ = place_sets(selection, self.sets.get(selection.scenes[0], ()))
         asked = [
-            (one, protocol, question)
+            (one, protocol, question, question.labels() if self.ranking else None)
             for protocol in self.protocols
             for one, question in self._questions(protocol, selection, placed)
         ]
         for layer in selection.layers:
             names = {name for one, *_ in asked for name in one.names}
             tokens = read_views(selection, names, _reader(layer))
-            for one, protocol, question in asked:
+            for one, protocol, question, labels in asked:
                 views = padded([tokens[name] for name in one.names])
-                score = voxel_cosine(views, question.ids, plan=question.plan, pairs=protocol.by_pairs)
                 row = _row(selection, layer, one, protocol, question)
-                for metric, value in protocol.metrics(score, question).items():
+                for metric, value in _answers(views, question, labels).items():
                     yield Record(**row, metric=metric, value=value)
 
     def _questions(
@@ -93,7 +98,7 @@ class Correspondence(Probe):
             )
         scale_m = next(selection.blocks()).scene_scale_m
         for one in placed:
-            question = ask(protocol, [points[name] for name in one.names], scale_m)
+            question = protocol.ask([points[name] for name in one.names], scale_m)
             if question is not None:
                 yield one, question
 
@@ -107,13 +112,14 @@ def protocols_of(config: CorrespondenceConfig) -> list[Protocol]:
     known: dict[str, Protocol] = {
         "reference": ReferenceProtocol(voxel=VoxelEdge.parse(config.reference_voxel).size),
         "voxel": VoxelProtocol(edge=VoxelEdge.parse(config.voxel)),
+        "visible": VisibleProtocol(),
     }
     unknown = [name for name in config.protocol if name not in known]
     if unknown or not config.protocol:
         raise ConfigError(
             f"protocol={','.join(config.protocol)} is not known.",
             where="protocol",
-            why=f"{' and '.join(PROTOCOLS)} are there",
+            why=f"{', '.join(PROTOCOLS)} are there",
             fix=did_you_mean(unknown[0] if unknown else "", PROTOCOLS),
         )
     return [known[name] for name in dict.fromkeys(config.protocol)]
@@ -124,6 +130,12 @@ def run(config: CorrespondenceConfig, console: Console) -> int:
     from .correspondence_run import CorrespondenceRun
 
     return CorrespondenceRun(config, console).run()
+
+
+def _answers(views: torch.Tensor, question: Question, labels: PairLabels | None) -> dict[str, float | None]:
+    """What tokens [1, V, P, D] answer, by metric."""
+    ranked = ranking_metrics(views, question, labels) if labels is not None else {}
+    return {**question.means(views), **ranked}
 
 
 def _reader(layer: str) -> Any:
@@ -145,8 +157,8 @@ def _row(
         "grid": grids[0] if all(grid == grids[0] for grid in grids) else grids,
         "median_angle_deg": question.median_angle_deg,
         **({"dropped": list(one.dropped)} if one.dropped else {}),
-        # Pixels of a patch make these questions, so that encoders of other patches have others.
-        **({} if protocol.patch_free else {"pairs": question.digest}),
+        # Where pixels decide too, encoders of other patches are asked something else.
+        **({"pairs": question.digest} if question.digest != question.pairs else {}),
     }
     return {
         "probe": Correspondence.name,
@@ -158,7 +170,7 @@ def _row(
         "scene": scene,
         "unit": "set",
         "set": one.digest,
-        "pairs": question.digest if protocol.patch_free else "",
+        "pairs": question.pairs,
         "covariates": covariates,
         "selection": selection.fingerprint,
     }

@@ -66,7 +66,7 @@ class CorrespondenceRun:
         self.sets: dict[str, list[ViewSet]] = defaultdict(list)
         for view_set in read_sets(config.sets) if config.sets else _stored_sets(self.store, config):
             self.sets[view_set.scene].append(view_set)
-        self.probe = Correspondence(self.sets, protocols_of(config))
+        self.probe = Correspondence(self.sets, protocols_of(config), ranking=config.ranking)
         self.skipped: Counter[str] = Counter()
 
     def run(self) -> int:
@@ -154,7 +154,8 @@ class CorrespondenceRun:
                 try:
                     records = tuple(job.compute())
                 except (SelectionError, ProbeError) as error:
-                    self.skipped[f"{job.scene} of {job.owner}: {error.what}"] += 1
+                    fix = f" To fix: {error.fix}." if error.fix else ""
+                    self.skipped[f"{job.scene} of {job.owner}: {error.what}{fix}"] += 1
                 else:
                     part = Part(fingerprint=job.fingerprint, records=records, skipped=job.skipped)
                     write_part(job.path, part)

@@ -18,27 +18,39 @@ if TYPE_CHECKING:
 Scores = dict[tuple[str, str], float]
 """Values by (scene, set)."""
 
+RANKED = {"recall_1": "recall@1", "auc": "ROC-AUC"}
+COLUMNS = ("corr", "noncorr", *RANKED)
+
 
 def print_table(records: Iterable[Record], console: Console, *, seed: int, resamples: int) -> None:
-    """One table for each protocol: encoder, layer, corr with its interval, noncorr, gap."""
+    """One table for each protocol: corr with its interval, noncorr, gap and ranks by encoder and layer."""
     scores: dict[str, dict[tuple[str, str], dict[str, Scores]]] = defaultdict(dict)
     for record in records:
-        if record.unit == "set" and record.metric in ("corr", "noncorr") and record.value is not None:
+        if record.unit == "set" and record.metric in COLUMNS and record.value is not None:
             row = scores[record.protocol].setdefault(
-                (f"{record.encoder}@{record.key}", record.layer), {"corr": {}, "noncorr": {}}
+                (f"{record.encoder}@{record.key}", record.layer), {metric: {} for metric in COLUMNS}
             )
             row[record.metric][record.scene, record.set] = record.value
-    for protocol in sorted(scores, reverse=True):
+    for protocol in scores:
         console.print(_table(protocol, scores[protocol], seed=seed, resamples=resamples))
 
 
 def _table(
     protocol: str, rows: dict[tuple[str, str], dict[str, Scores]], *, seed: int, resamples: int
 ) -> Table:
+    ranked = [metric for metric in RANKED if any(of[metric] for of in rows.values())]
     table = Table(title=f"correspondence, protocol {protocol}", title_justify="left")
     for name in ("encoder", "layer"):
         table.add_column(name)
-    for name in ("corr", "95 % interval", "noncorr", "gap", "scenes", "sets"):
+    for name in (
+        "corr",
+        "95 % interval",
+        "noncorr",
+        "gap",
+        *(RANKED[metric] for metric in ranked),
+        "scenes",
+        "sets",
+    ):
         table.add_column(name, justify="right")
     for name, layer in sorted(rows, key=lambda row: (row[0], layer_order(row[1]))):
         of = rows[name, layer]
@@ -50,7 +62,8 @@ def _table(
         )
         span = f"{corr.low:.3f} to {corr.high:.3f}" if corr else "-"
         counted = (str(corr.scenes), str(corr.units)) if corr else ("0", "0")
-        table.add_row(name, layer, _mean(corr), span, _mean(noncorr), _mean(both), *counted)
+        found = [_mean(_interval(of[metric], seed, resamples)) for metric in ranked]
+        table.add_row(name, layer, _mean(corr), span, _mean(noncorr), _mean(both), *found, *counted)
     return table
 
 

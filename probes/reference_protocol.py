@@ -20,7 +20,8 @@ from torch.nn.functional import avg_pool2d
 from ..kernels.geometry import invert_rigid, unproject_depth
 from ..kernels.voxel_cosine import VoxelCosine
 from ..kernels.voxel_hash import voxel_hash
-from .questions import Protocol, Question, ViewPoints
+from .cell_questions import CellProtocol, CellQuestion
+from .questions import ViewPoints
 
 if TYPE_CHECKING:
     from ..store.block import Block, ViewGeometry
@@ -30,7 +31,7 @@ MARGIN = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceProtocol(Protocol):
+class ReferenceProtocol(CellProtocol):
     """See the module.
 
     Attributes:
@@ -49,7 +50,7 @@ class ReferenceProtocol(Protocol):
     def ids(self, world: Tensor, valid: Tensor, scene_scale_m: float | None) -> Tensor:
         return reference_ids(world, valid, self.voxel)
 
-    def metrics(self, score: VoxelCosine, question: Question) -> dict[str, float | None]:
+    def metrics(self, score: VoxelCosine, question: CellQuestion) -> dict[str, float | None]:
         return reference_metrics(score)
 
     def options(self, scene_scale_m: float | None) -> dict[str, Any]:

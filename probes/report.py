@@ -6,19 +6,21 @@ import base64
 import io
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs.schema import ReportConfig
 from ..errors import first_few
+from ..pages import render
 from ..store.atomic import write_atomic, write_json
-from .report_charts import Style, line_chart, styles
+from .report_charts import Curve, Style, line_chart, styles
 from .report_checks import check_pairs, check_sets
 from .report_headline import IMAGE_ROLES
 from .report_load import Picture, Run, read_runs
 from .report_numbers import Numbers, depth_order
+from .report_ranking import MEASURES
 from .report_tables import Section, other_rows, sections
 from .report_text import csv_text, json_document, latex, markdown, selections
 
@@ -76,24 +78,30 @@ def _data_uri(png: bytes) -> str:
 
 def page(numbers: Numbers, found: Sequence[Section], runs: Sequence[Run], *, mixed_sets: bool = False) -> str:
     """The self-contained HTML page: no script, no link that leaves it."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     looks = styles({row.encoder: row.role for section in found for row in section.headline})
-    environment = Environment(
-        loader=PackageLoader(__package__ or "strata.probes", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["score"] = lambda value: f"{value:.3f}".replace("-", "−")
-    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
-    environment.filters["data_uri"] = _data_uri
-    return environment.get_template("report.html").render(
+    filters = {
+        "score": lambda value: f"{value:.3f}".replace("-", "−"),
+        "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+        "data_uri": _data_uri,
+    }
+    return render(
+        __package__ or "strata.probes",
+        "report.html",
+        filters,
         sections=found,
         layer_charts=[Markup(_layer_chart(section, looks)) for section in found],
-        angle_charts=[Markup(_angle_chart(section, looks)) if section.angles else "" for section in found],
+        angle_charts=[
+            Markup(_angle_chart(section.angles, "corr at the best layer", looks)) if section.angles else ""
+            for section in found
+        ],
+        ranked=[
+            (section, [Markup(chart) for chart in _ranking_charts(section, looks)])
+            for section in found
+            if section.ranking.layers
+        ],
+        measures=MEASURES,
         axes=[_axis(section) for section in found],
         looks=looks,
         others=other_rows(numbers),
@@ -126,16 +134,28 @@ def _axis(section: Section) -> Axis:
 
 def _layer_chart(section: Section, looks: dict[str, Style]) -> str:
     curves = {e: {row.layer: row.gap for row in rows} for e, rows in section.layers.items()}
+    return _by_layer(curves, "gap = corr − noncorr", looks)
+
+
+def _ranking_charts(section: Section, looks: dict[str, Style]) -> list[str]:
+    """recall@1 by layer and, where there are bins, by angle."""
+    ranking = section.ranking
+    curves = {e: {row.layer: row.measures["recall_1"] for row in rows} for e, rows in ranking.layers.items()}
+    by_angle = [_angle_chart(ranking.angles, "recall@1 at the best layer", looks)] if ranking.angles else []
+    return [_by_layer(curves, "recall@1", looks), *by_angle]
+
+
+def _by_layer(curves: Mapping[str, Curve], y_label: str, looks: dict[str, Style]) -> str:
     layers = sorted({layer for curve in curves.values() for layer in curve}, key=depth_order)
-    return line_chart(curves, layers, looks, x_label="layer", y_label="gap = corr − noncorr")
+    return line_chart(curves, layers, looks, x_label="layer", y_label=y_label)
 
 
-def _angle_chart(section: Section, looks: dict[str, Style]) -> str:
-    names = {name for bins in section.angles.values() for name in bins}
+def _angle_chart(angles: Mapping[str, Curve], y_label: str, looks: dict[str, Style]) -> str:
+    names = {name for bins in angles.values() for name in bins}
     order = sorted(names, key=lambda name: int(name.partition("-")[0]))
     shown = {name: f"{name.replace('-', '–')}°" for name in order}
-    curves = {e: {shown[name]: i for name, i in bins.items()} for e, bins in section.angles.items()}
-    axis = {"x_label": "angle between the viewing rays", "y_label": "corr at the best layer"}
+    curves = {e: {shown[name]: i for name, i in bins.items()} for e, bins in angles.items()}
+    axis = {"x_label": "angle between the viewing rays", "y_label": y_label}
     return line_chart(curves, list(shown.values()), looks, **axis)
 
 

@@ -6,15 +6,12 @@ and random weights are grey, because they frame the picture and do not compete.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from typing import Any
 
+from ..pages import CHART_STYLE, COLOURS, GRID, MUTED, inline_svg
 from .statistics import Interval
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREYS = {
     "ceiling": ("#3e4c59", "--"),
@@ -22,18 +19,6 @@ GREYS = {
     "random": ("#7b8794", (0, (1, 1))),
     "floor": ("#9aa5b1", ":"),
 }
-INK, MUTED, GRID = "#323f4b", "#616e7c", "#e4e7eb"
-SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "strata",
-    "text.parse_math": False,
-    "font.size": 9,
-    "axes.linewidth": 0.8,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": GRID,
-}
-"""Text stays text, ids are the same in every run, and a `$` in a name is a dollar."""
 WIDTH_IN, HEIGHT_IN, CHARACTER_IN, LEFT_IN = 5.4, 3.3, 0.075, 0.75
 LONGEST_NAME = 24
 LEAST_GAP = 0.062
@@ -89,7 +74,7 @@ def line_chart(
     names = _short_names(list(curves))
     right_in = 0.35 + CHARACTER_IN * max(map(len, names.values()))
     plot_in = WIDTH_IN - LEFT_IN - right_in
-    with mpl.rc_context(SETTINGS):
+    with mpl.rc_context(CHART_STYLE):
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
         turned = _too_long(categories, plot_in)
         bottom = 0.33 if turned else 0.19
@@ -99,9 +84,7 @@ def line_chart(
         _frame(axes, categories, x_label, y_label, turned)
         ends = {encoder: list(curve.values())[-1].mean for encoder, curve in curves.items()}
         _name(axes, ends, names, encoder_styles)
-        buffer = StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(buffer.getvalue())
+        return inline_svg(figure)
 
 
 def _draw(axes, curve: Curve, categories: Sequence[str], style: Style) -> None:
@@ -175,12 +158,3 @@ def _spread(places: list[float]) -> list[float]:
         moved[i] = min(moved[i], limit)
         limit = moved[i] - LEAST_GAP
     return moved
-
-
-def _inline(svg: str) -> str:
-    """The bare element: no prolog, no metadata, no sizes, no ids that two charts would share."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-    return re.sub(r'<svg (?:width|height)="[^"]*" |(?<=pt" )height="[^"]*" ', "<svg ", svg, count=1).strip()

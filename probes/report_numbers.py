@@ -74,10 +74,10 @@ class Numbers:
         return self._intervals[series]
 
     def protocols(self) -> list[Protocol]:
-        """Those that score encoders; `voxel` leads, `reference` stands beside it."""
-        rank = {"voxel": 0, "reference": 1}
+        """Those that score encoders; `visible` leads, the others stand beside it."""
+        rank = {"visible": 0, "voxel": 1, "reference": 2}
         found = {(series.probe, series.protocol) for series in self.values if series.encoder}
-        order = sorted(found, key=lambda pair: (pair[0], rank.get(pair[1], 2), pair[1]))
+        order = sorted(found, key=lambda pair: (pair[0], rank.get(pair[1], len(rank)), pair[1]))
         return [Protocol(numbers=self, probe=probe, name=name) for probe, name in order]
 
     def _collect(self, runs: list[Run]) -> None:
@@ -168,8 +168,12 @@ def _series(record: Record, label: str) -> Series:
 
 
 def _unit(record: Record) -> tuple[str, str]:
-    """Scene and set; views and pairs are told apart by their covariate `views`."""
-    views = record.covariates.get("views", "")
+    """Scene and set; views and pairs are told apart by their covariate `views`.
+
+    A number of a whole scene (how well its depth agrees) is one over the views of its sets: of other sets
+    it is another, told apart by all its covariates.
+    """
+    views = record.covariates if record.unit == "scene" else record.covariates.get("views", "")
     return record.scene, record.set or (canonical_json(views) if views else "")
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from .report_headline import IMAGE_ROLES, Row, best_of, rows_by_encoder
 from .report_load import Run
 from .report_numbers import Numbers, Protocol, Series
+from .report_ranking import Ranking, by_angle, ranking_of
 from .statistics import MIN_SCENES, Interval, by_scene
 
 WORST_SETS = 5
-ANGLES = re.compile(r"corr@(\d+)-(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +45,7 @@ class Section:
     Attributes:
         layers: all rows by encoder, encoders in the order of the tables.
         angles: {encoder: {bin such as `0-30`: corr at the best layer}}; empty without bins.
+        ranking: how well similarity finds what corresponds.
         scenes: rows by scene id.
         worst: the lowest gaps of each image encoder.
         notes: what a reader must know before comparing.
@@ -55,6 +55,7 @@ class Section:
     protocol: str
     layers: dict[str, tuple[Row, ...]]
     angles: dict[str, dict[str, Interval]]
+    ranking: Ranking
     scenes: tuple[SceneRow, ...]
     worst: tuple[WorstSet, ...]
     notes: tuple[str, ...]
@@ -70,7 +71,7 @@ class Section:
 
 
 def sections(numbers: Numbers, runs: list[Run]) -> list[Section]:
-    """One section for every protocol with a gap, `voxel` first."""
+    """One section for every protocol with a gap, `visible` first."""
     return [_section(protocol, runs) for protocol in numbers.protocols() if _scored(protocol)]
 
 
@@ -104,23 +105,18 @@ def _section(protocol: Protocol, runs: list[Run]) -> Section:
     layers = rows_by_encoder(protocol)
     picked = [best_of(rows) for rows in layers.values()]
     views = {digest: members for run in runs for digest, members in run.views.items()}
+    angles = {row.encoder: by_angle(protocol, row.encoder, row.layer, "corr") for row in picked}
     worst = [_worst(protocol, row, views) for row in picked if row.role in IMAGE_ROLES]
     return Section(
         probe=protocol.probe,
         protocol=protocol.name,
         layers=layers,
-        angles={row.encoder: bins for row in picked if (bins := _angles(protocol, row))},
+        angles={encoder: bins for encoder, bins in angles.items() if bins},
+        ranking=ranking_of(protocol, layers),
         scenes=_scenes(protocol, picked),
         worst=tuple(item for items in worst for item in items),
         notes=_notes(protocol, picked),
     )
-
-
-def _angles(protocol: Protocol, row: Row) -> dict[str, Interval]:
-    matches = [match for metric in protocol.metrics() if (match := ANGLES.fullmatch(metric))]
-    bins = [f"{low}-{high}" for low, high in sorted((int(m[1]), int(m[2])) for m in matches)]
-    found = {name: protocol.interval(row.encoder, row.layer, f"corr@{name}") for name in bins}
-    return {name: interval for name, interval in found.items() if interval}
 
 
 def _scenes(protocol: Protocol, rows: list[Row]) -> tuple[SceneRow, ...]:
@@ -177,7 +173,7 @@ def _notes(protocol: Protocol, rows: list[Row]) -> tuple[str, ...]:
     if protocol.name == "reference":
         notes.append(
             "Kept for comparison with published numbers: it pools token points without the depth mask "
-            "and counts sets without correspondences as 0, so its ceiling is lower than that of voxel."
+            "and counts sets without correspondences as 0, so its ceiling is lower than theirs."
         )
     if missing := max(row.missing for row in rows):
         notes.append(f"View sets left out because they have no correspondences: {missing:,}.")

@@ -11,6 +11,7 @@ from typing import Any
 from .report_headline import Row
 from .report_load import Run
 from .report_numbers import Numbers
+from .report_ranking import MEASURES
 from .report_tables import Section, flat_rows
 from .statistics import Interval
 
@@ -40,6 +41,7 @@ def json_document(numbers: Numbers, sections: Sequence[Section], runs: Sequence[
                 "probe": section.probe,
                 "protocol": section.protocol,
                 "headline": [_plain(asdict(row)) for row in section.headline],
+                "ranking": [_plain(asdict(row)) for row in section.ranking.headline],
                 "scenes": [_plain(asdict(row)) for row in section.scenes],
                 "worst_sets": [_plain(asdict(row)) for row in section.worst],
                 "notes": list(section.notes),
@@ -66,6 +68,7 @@ def markdown(sections: Sequence[Section], runs: Sequence[Run]) -> str:
     lines = ["# Strata report", ""]
     for section in sections:
         lines += [f"## {section.probe}, protocol {section.protocol}", "", *_table(section), ""]
+        lines += [*_ranking_table(section), ""] if section.ranking.layers else []
         lines += [line for note in section.notes for line in (note, "")]
     lines += ["Means over scenes with 95 % intervals; `*` = significantly below the best real encoder.", ""]
     commands = [f"    {run.command}" for run in runs if run.command]
@@ -98,6 +101,18 @@ def _table(section: Section) -> list[str]:
         name, gap = (f"**{row.encoder}**", f"**{gap}**") if row.leads else (row.encoder, gap)
         counts = (f"{row.gap.scenes:,}", f"{row.gap.units:,}")
         lines.append(f"| {' | '.join((name, row.role, row.layer, row.words, corr, noncorr, gap, *counts))} |")
+    return lines
+
+
+def _ranking_table(section: Section) -> list[str]:
+    lines = [
+        f"| encoder | layer | | {' | '.join(MEASURES.values())} |",
+        f"|---|---|---|{'--:|' * len(MEASURES)}",
+    ]
+    for row in section.ranking.headline:
+        found = [row.measures.get(name) for name in MEASURES]
+        cells = [interval_text(interval) if interval else "–" for interval in found]
+        lines.append(f"| {' | '.join((row.encoder, row.layer, row.words, *cells))} |")
     return lines
 
 

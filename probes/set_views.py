@@ -42,12 +42,12 @@ def place_sets(selection: Selection, sets: Iterable[ViewSet]) -> tuple[list[Plac
     Views without features drop out of a set; a set needs two.
     """
     blocks = list(selection.blocks())
-    images = {name: sha for b in blocks for name, sha in zip(b.names, b.image_digests, strict=True)}
+    views = {view.name: view for block in blocks for view in block.views}
     missing = {name for block in blocks for name in block.missing}
     placed, skipped = [], Counter[str]()
     for view_set in sets:
         members = list(zip(view_set.members, view_set.images, strict=True))
-        there = tuple(name for name, sha in members if images.get(name) == sha)
+        there = tuple(name for name, sha in members if name in views and views[name].shows(sha))
         dropped = tuple(name for name in view_set.members if name in missing)
         if len(there) + len(dropped) < len(members):
             skipped["stale: it names images that the store does not have"] += 1

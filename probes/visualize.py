@@ -85,30 +85,17 @@ def pca_picture(
                 fix="give the tokens of the same set",
             )
     rows = {"image": list(images), **{layer: pca_rgb(maps) for layer, maps in tokens_by_layer.items()}}
-    write_atomic(Path(path), _png(rows, title))
+    write_atomic(Path(path), rows_png(rows, title))
 
 
-def _scores(flat_ND: np.ndarray) -> np.ndarray:
-    """[N, 3] coordinates along the strongest directions; zeros beyond the D there are."""
-    centred_ND = flat_ND - flat_ND.mean(0)
-    _, directions_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
-    top_D3 = directions_DD[:, ::-1][:, :3]
-    largest = np.abs(top_D3).argmax(0)
-    signs = np.where(top_D3[largest, np.arange(top_D3.shape[1])] < 0, -1.0, 1.0)
-    scores = centred_ND @ (top_D3 * signs)
-    return np.pad(scores, ((0, 0), (0, 3 - scores.shape[1])))
+def rows_png(rows: Mapping[str, Sequence[np.ndarray]], title: str) -> bytes:
+    """A PNG of pictures in rows and columns; equal input gives equal bytes.
 
-
-def _colours(scores_N3: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(scores_N3, [2, 98], axis=0)
-    # Rounding leaves directions without spread at about 1e-16 of the strongest; they are no signal.
-    floor = 1e-9 * max(float(np.abs(scores_N3).max()), 1e-300)
-    spread = high - low
-    scaled = np.where(spread > floor, (scores_N3 - low) / np.where(spread > floor, spread, 1), FLAT_GREY)
-    return (scaled.clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def _png(rows: Mapping[str, Sequence[np.ndarray]], title: str) -> bytes:
+    Args:
+        rows: by name, which stands to the left, pictures [H, W, 3] u8; every row has as many. The first
+            row's shapes are those of the columns.
+        title: one line above.
+    """
     # Figure without pyplot: no global state, no display, no figure left open.
     from matplotlib.figure import Figure
 
@@ -138,3 +125,23 @@ def _png(rows: Mapping[str, Sequence[np.ndarray]], title: str) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _scores(flat_ND: np.ndarray) -> np.ndarray:
+    """[N, 3] coordinates along the strongest directions; zeros beyond the D there are."""
+    centred_ND = flat_ND - flat_ND.mean(0)
+    _, directions_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
+    top_D3 = directions_DD[:, ::-1][:, :3]
+    largest = np.abs(top_D3).argmax(0)
+    signs = np.where(top_D3[largest, np.arange(top_D3.shape[1])] < 0, -1.0, 1.0)
+    scores = centred_ND @ (top_D3 * signs)
+    return np.pad(scores, ((0, 0), (0, 3 - scores.shape[1])))
+
+
+def _colours(scores_N3: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(scores_N3, [2, 98], axis=0)
+    # Rounding leaves directions without spread at about 1e-16 of the strongest; they are no signal.
+    floor = 1e-9 * max(float(np.abs(scores_N3).max()), 1e-300)
+    spread = high - low
+    scaled = np.where(spread > floor, (scores_N3 - low) / np.where(spread > floor, spread, 1), FLAT_GREY)
+    return (scaled.clip(0, 1) * 255).round().astype(np.uint8)

@@ -21,7 +21,8 @@ from ..errors import ConfigError, ProbeError
 from ..kernels.geometry import invert_rigid
 from ..kernels.voxel_cosine import VoxelCosine
 from ..kernels.voxel_hash import voxel_hash
-from .questions import Protocol, Question, ViewPoints
+from .cell_questions import CellProtocol, CellQuestion
+from .questions import ViewPoints, mean_metrics
 from .viewpoints import BINS, bin_of
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class VoxelEdge:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VoxelProtocol(Protocol):
+class VoxelProtocol(CellProtocol):
     """See the module."""
 
     edge: VoxelEdge
@@ -102,27 +103,24 @@ class VoxelProtocol(Protocol):
     def ids(self, world: Tensor, valid: Tensor, scene_scale_m: float | None) -> Tensor:
         return voxel_hash(world[None], valid[None], voxel_size=self.edge.edge_m(scene_scale_m))[0]
 
-    def metrics(self, score: VoxelCosine, question: Question) -> dict[str, float | None]:
+    def metrics(self, score: VoxelCosine, question: CellQuestion) -> dict[str, float | None]:
         return voxel_metrics(score, question)
 
     def options(self, scene_scale_m: float | None) -> dict[str, Any]:
         return {"edge_m": self.edge.edge_m(scene_scale_m)}
 
 
-def voxel_metrics(score: VoxelCosine, question: Question) -> dict[str, float | None]:
+def voxel_metrics(score: VoxelCosine, question: CellQuestion) -> dict[str, float | None]:
     """Means and counts of one set, those of the corresponding pairs by viewpoint angle too."""
     assert score.pairs is not None
     metrics = {
-        **_mean("corr", "", score.corr_sum, score.corr_count),
-        **_mean("noncorr", "", score.noncorr_sum, score.noncorr_count),
+        **mean_metrics("corr", "", score.corr_sum, score.corr_count),
+        **mean_metrics("noncorr", "", score.noncorr_sum, score.noncorr_count),
     }
     bins = bin_of(question.angles_of(score.pairs))
     for index, name in enumerate(BINS):
         here = bins == index
-        metrics |= _mean("corr", f"@{name}", score.pairs.dot_sum[here].sum(), score.pairs.count[here].sum())
+        metrics |= mean_metrics(
+            "corr", f"@{name}", score.pairs.dot_sum[here].sum(), score.pairs.count[here].sum()
+        )
     return metrics
-
-
-def _mean(name: str, part: str, total: Tensor, count: Tensor) -> dict[str, float | None]:
-    pairs = int(count)
-    return {f"{name}{part}": float(total) / pairs if pairs else None, f"{name}_count{part}": pairs}

@@ -1,6 +1,6 @@
-"""Whole files or nothing: temporary name, fsync, rename, fsync of the folder.
+"""Whole files and folders or nothing: temporary name, fsync, rename, fsync of the folder around it.
 
-A temporary file is `.<name>.<host>-<pid>-<n>.partial`; zarr ignores it, and whoever writes into the
+A temporary file or folder is `.<name>.<host>-<pid>-<n>.partial`; zarr ignores it, and whoever writes into the
 folder next removes those whose process is gone.
 """
 
@@ -12,8 +12,9 @@ import itertools
 import json
 import os
 import re
+import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,55 @@ def write_atomic(path: Path, parts: Buffer | Iterable[Buffer]) -> None:
         DiskFullError: no space or quota is left; the temporary file is removed.
         StoreError: the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{next(_COUNTER)}.partial")
+    with whole_file(path) as partial, partial.open("wb") as file:
+        for part in [parts] if isinstance(parts, Buffer) else parts:
+            file.write(part)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary file to write, for libraries that write files; it becomes `path` when the block ends well.
+
+    Raises:
+        DiskFullError: no space or quota is left; the temporary file is removed.
+        StoreError: the folder cannot be written.
+    """
+    partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            for part in [parts] if isinstance(parts, Buffer) else parts:
-                file.write(part)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
         fsync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _explained(error, path) from error
+        raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to put files into, which becomes `path` when the block ends well.
+
+    Raises:
+        DiskFullError: no space or quota is left; what was written is removed.
+        StoreError: it cannot be written, or `path` is a folder with something in it.
+    """
+    partial = _partial(path)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        fsync_folder(partial)
+        os.replace(partial, path)
+        fsync_folder(path.parent)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
             raise _explained(error, path) from error
         raise
@@ -77,13 +114,16 @@ def read_json(path: Path) -> Any:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove temporary files in `folder` that processes of this machine left behind when they died."""
+    """Remove temporary files and folders that dead processes of this machine left in `folder`."""
     if not folder.is_dir():
         return
     for entry in os.scandir(folder):
         match = _PARTIAL.fullmatch(entry.name)
         if match and not _alive(int(match[1])):
-            Path(entry.path).unlink(missing_ok=True)
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -93,6 +133,10 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{next(_COUNTER)}.partial")
 
 
 def _alive(pid: int) -> bool:

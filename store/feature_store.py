@@ -12,8 +12,9 @@ from .atomic import read_json, remove_abandoned
 from .catalog import Catalog
 from .group import StoredGroup
 from .key import FeatureKey, Preprocess, canonical_json
-from .schema import VERSION, Split, ViewSet
+from .schema import VERSION, ViewSet
 from .shard_io import OpenShards
+from .split_lists import Split
 from .stored_key import StoredKey, choose_key, read_key
 from .view_sets import read_sets
 from .writer import write_if_changed

@@ -17,7 +17,8 @@ from .schema import Bundle
 
 GIB = 1024**3
 SHARD_BYTES = 256 * 1024**2
-MAX_UNIT_VIEWS = 256
+MAX_UNIT_VIEWS = 2048
+"""Bounds the units of small maps alone: above 128 KB a view, the bytes of a shard bound them first."""
 _STORED_DTYPE = {"f16": "float16", "f32": "float32", "bf16": "uint16", "u8": "uint8"}
 
 
@@ -44,9 +45,9 @@ class GroupSpec:
         return {name: spec for name, spec in self.arrays.items() if name not in self.whole}
 
 
-def unit_views(view_bytes: int, unit_gib: int = GIB) -> int:
-    """Views per shard: clamp(1 GiB / bytes of a view over all arrays of the unit, 1, 256)."""
-    return max(1, min(MAX_UNIT_VIEWS, unit_gib // max(1, view_bytes)))
+def unit_views(view_bytes: int) -> int:
+    """Views per shard: clamp(1 GiB / bytes of a view over all arrays of the unit, 1, 2048)."""
+    return max(1, min(MAX_UNIT_VIEWS, GIB // max(1, view_bytes)))
 
 
 def shard_views(unit: int, row_bytes: int) -> int:

@@ -1,4 +1,4 @@
-"""What the store keeps, as values: views, catalog records, view sets and splits.
+"""What the store keeps, as values: views, catalog records and view sets; splits are in `split_lists.py`.
 
 `../docs/store-format.md` is the format byte by byte; every document in it is written and read
 through the `to_dict` and `from_dict` of these classes, which check what they read.
@@ -28,15 +28,21 @@ class ViewRow:
         name: frame name, unique in its scene.
         position: index in the scene, from 0.
         image_digest, geometry_digest: sha256 hex; see docs/store-format.md.
+        source_digest: image digest of the source, where the image was made smaller for packing.
     """
 
     name: str
     position: int
     image_digest: str
     geometry_digest: str
+    source_digest: str | None = None
+
+    def shows(self, image_digest: str) -> bool:
+        """Whether that is its image, be it as it was before it was made smaller."""
+        return image_digest in (self.image_digest, self.source_digest)
 
     def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> ViewRow:
@@ -45,6 +51,7 @@ class ViewRow:
             position=_whole(value["position"]),
             image_digest=_hex(value["image_digest"]),
             geometry_digest=_hex(value["geometry_digest"]),
+            source_digest=_hex(value["source_digest"]) if "source_digest" in value else None,
         )
 
 
@@ -253,21 +260,6 @@ class ViewSet:
         if value.get("digest", made.digest) != made.digest:
             raise ValueError(f"the set's digest {value['digest'][:12]} is not that of its members")
         return made
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """A named list of scene ids."""
-
-    name: str
-    scenes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"format": "strata-split", "version": 1, "name": self.name, "scenes": list(self.scenes)}
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Split:
-        return cls(name=str(value["name"]), scenes=tuple(map(check_scene_id, value["scenes"])))
 
 
 def check_scene_id(scene_id: Any) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from ..errors import LayerError, SelectionError, did_you_mean, first_few
@@ -13,9 +14,11 @@ from .block import Block, best_storage, layer_group
 from .catalog import natural
 from .feature_store import FeatureStore
 from .layers import STORAGES, layer_order, resolve_layers
-from .schema import Bundle, SceneRow, ViewSet
+from .schema import Bundle, SceneRow, ViewRow, ViewSet
 from .selection import Selection
+from .split_lists import split_scenes
 from .stored_key import StoredKey
+from .view_sets import read_sets
 
 
 def select(
@@ -26,7 +29,7 @@ def select(
     scene: str | None = None,
     dataset: str | None = None,
     split: str | None = None,
-    sets: Iterable[ViewSet] | None = None,
+    sets: Iterable[ViewSet] | str | Path | None = None,
     views: Iterable[str] | None = None,
     storage: str | None = None,
     version: str | None = None,
@@ -40,8 +43,8 @@ def select(
         layers: layer names; None = all that every selected scene has.
         scene: glob over scene ids `<dataset>/<scene>`, or over scene names alone.
         dataset: dataset name.
-        split: name of a split kept in the store; `test` means every `test/<dataset>`.
-        sets: keep the views of these sets only.
+        split: a split kept in the store, `test` for every `test/<dataset>`; or a .json or .txt file.
+        sets: keep the views of these sets, or of the sets in this file, only.
         views: keep these `<dataset>/<scene>/<frame>` only.
         storage: f32 | f16 | bf16 | u8; None = the most exact one that is stored.
         version: digest (or its first digits) of an older version of a scene.
@@ -55,24 +58,19 @@ def select(
     stored = store.stored_key(encoder, **fields)
     asked = None if layers is None else resolve_layers(layers, stored.layers, stored.depth)
     wanted = _scene_filter(store, scene, dataset, split)
-    found, stale = [], []
-    for scene_id in sorted(store.catalog.rows, key=natural):
-        if not wanted(scene_id):
-            continue
-        rows = _rows_of(store, stored, scene_id, version, asked)
-        found += rows
-        if not rows and version is None and _has_older(store, stored, scene_id):
-            stale.append(scene_id)
+    scenes = [scene_id for scene_id in sorted(store.catalog.rows, key=natural) if wanted(scene_id)]
+    rows = {scene_id: _rows_of(store, stored, scene_id, version, asked) for scene_id in scenes}
+    found = [row for of_scene in rows.values() for row in of_scene]
     names = _layer_names(stored, [_layers_of(stored, bundle) for bundle, _ in found], asked)
-    keep = _view_filter(sets, views)
-    missing = cache(partial(_missing, store, stored))
+    keep, missing = _view_filter(sets, views), cache(partial(_missing, store, stored))
     parts = [_block(store, stored, bundle, row, names, storage, keep, missing) for bundle, row in found]
+    absent = [scene_id for scene_id, of_scene in rows.items() if not of_scene and version is None]
     selection = Selection(
         store=store,
         stored_key=stored,
         layers=names,
         parts=tuple(part for part in parts if len(part) or part.missing),
-        stale=tuple(stale),
+        stale=tuple(scene_id for scene_id in absent if _has_older(store, stored, scene_id)),
     )
     if not len(selection):
         raise _nothing(selection, scene or split or dataset)
@@ -184,24 +182,15 @@ def _storage(have: tuple[str, ...], asked: str | None, layer: str, stored: Store
 
 
 def _scene_filter(store: FeatureStore, scene: str | None, dataset: str | None, split: str | None) -> Any:
-    names: set[str] | None = None
+    named = None
     if split is not None:
-        splits = store.splits()
-        found = [
-            kept.scenes for name, kept in splits.items() if name == split or name.startswith(f"{split}/")
-        ]
-        if not found:
-            raise SelectionError(
-                f"the store has no split {split!r}.",
-                where=store.root / "splits",
-                fix=did_you_mean(split, splits),
-            )
-        names = set().union(*found)
+        splits = {name: kept.scenes for name, kept in store.splits().items()}
+        named = split_scenes(split, splits, store.root / "splits")
 
     def wanted(scene_id: str) -> bool:
         of_dataset, _, name = scene_id.partition("/")
         return (
-            (names is None or scene_id in names)
+            (named is None or scene_id in named)
             and (dataset is None or of_dataset == dataset)
             and (scene is None or fnmatchcase(scene_id, scene) or fnmatchcase(name, scene))
         )
@@ -209,13 +198,19 @@ def _scene_filter(store: FeatureStore, scene: str | None, dataset: str | None, s
     return wanted
 
 
-def _view_filter(sets: Iterable[ViewSet] | None, views: Iterable[str] | None) -> Any:
+def _view_filter(sets: Iterable[ViewSet] | str | Path | None, views: Iterable[str] | None) -> Any:
+    if isinstance(sets, str | Path):
+        sets = read_sets(sets)
     in_sets = None if sets is None else {(s.scene, d) for s in sets for d in s.images}
     named = None if views is None else set(views)
-    return lambda scene_id, view: (
-        (in_sets is None or (scene_id, view.image_digest) in in_sets)
-        and (named is None or f"{scene_id}/{view.name}" in named)
-    )
+
+    def wanted(scene_id: str, view: ViewRow) -> bool:
+        images = {(scene_id, view.image_digest), (scene_id, view.source_digest)}
+        return (in_sets is None or not images.isdisjoint(in_sets)) and (
+            named is None or f"{scene_id}/{view.name}" in named
+        )
+
+    return wanted
 
 
 def _nothing(selection: Selection, asked: str | None) -> SelectionError:

@@ -16,8 +16,10 @@ FORMAT, VERSION = "strata-sets", 1
 
 
 def sets_name(sampler: Mapping[str, Any]) -> str:
-    """`walk-4x20@1f2e3d`, what a store calls the sets of these options."""
-    return readable(f"walk-{sampler['views']}x{sampler['count']}", digest(dict(sampler))[:6])
+    """`walk-4x20@1f2e3d`, what a store calls the sets of these options; `mix-dense@...` those of a mix."""
+    walk = f"walk-{sampler['views']}x{sampler['count']}" if {"views", "count"} <= set(sampler) else "sets"
+    words = f"mix-{sampler['mix']}" if "mix" in sampler else walk
+    return readable(words, digest(dict(sampler))[:6])
 
 
 def write_sets(
@@ -57,6 +59,23 @@ def read_sets(path: str | Path) -> list[ViewSet]:
     Raises:
         SetsError: the file is missing, is not a sets file, or a set in it is malformed.
     """
+    document = _document(path)
+    return [_view_set(path, number, value) for number, value in enumerate(document["sets"])]
+
+
+def read_sampler(path: str | Path) -> dict[str, Any]:
+    """The options that made the sets of a file.
+
+    Raises:
+        SetsError: the file is missing, or is not a sets file.
+    """
+    sampler = _document(path).get("sampler")
+    if not isinstance(sampler, dict):
+        raise _malformed(path, "it does not say what made the sets")
+    return sampler
+
+
+def _document(path: str | Path) -> dict[str, Any]:
     try:
         document = json.loads(Path(path).read_bytes())
     except OSError as error:
@@ -70,7 +89,7 @@ def read_sets(path: str | Path) -> list[ViewSet]:
     kind = (document.get("format"), document.get("version")) if isinstance(document, dict) else (None, None)
     if kind != (FORMAT, VERSION) or not isinstance(document.get("sets"), list):
         raise _malformed(path, f"format {kind[0]}, version {kind[1]}; {FORMAT}, version {VERSION} is read")
-    return [_view_set(path, number, value) for number, value in enumerate(document["sets"])]
+    return document
 
 
 def _view_set(path: str | Path, number: int, value: Any) -> ViewSet:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from strata.cli import app
-from strata.cli_command import guarded
+from strata.commands.command import guarded
 from strata.configs import schema
 from strata.errors import ClusterError, SceneError
 from typer.testing import CliRunner
@@ -30,6 +30,8 @@ COMMANDS = {
     "store ls": None,
     "store info": None,
     "probe correspondence": schema.CorrespondenceConfig,
+    "reconstruct": schema.ReconstructConfig,
+    "train vggt": schema.TrainVGGTConfig,
     "report": schema.ReportConfig,
     "submit": schema.SubmitConfig,
     "doctor": None,
@@ -77,7 +79,7 @@ def test_help_lists_the_options_and_an_example(strata: Strata, command: str):
     config = COMMANDS[command]
     if config is not None:
         assert f"\n  strata {command} " in out
-        listed = set(re.findall(r"^  ([a-z_]+)(?:  |$)", out, re.M))
+        listed = set(re.findall(r"^  ([a-z0-9_]+)(?:  |$)", out, re.M))
         assert {option.name for option in fields(config)} <= listed
 
 
@@ -107,7 +109,7 @@ def test_the_config_is_shown_before_a_long_command(strata: Strata, monkeypatch: 
     monkeypatch.setattr("strata.extract.pack.pack", lambda config, console: seen.append(config) or 1)
     code, out, _ = strata("pack", "scenes=in", "out=shards")
     assert code == 1
-    assert "scenes=in out=shards shard_mb=512 skip_broken=false source=auto split=none" in out
+    assert "scenes=in out=shards shard_mb=512 max_side=none sets=none" in out
     assert seen == [schema.PackConfig(scenes="in", out="shards")]
 
 
@@ -156,7 +158,7 @@ def test_errors_have_their_exit_codes(
 
 def test_a_reader_that_leaves_is_no_error():
     script = """
-from strata.cli_command import guarded
+from strata.commands.command import guarded
 def body():
     print("x" * 1_000_000)
     return 0

@@ -11,6 +11,7 @@ import pytest
 FLOORS = {
     "errors": 0,
     "progress": 0,
+    "pages": 0,
     "configs": 1,
     "kernels": 1,
     "store": 2,
@@ -18,7 +19,7 @@ FLOORS = {
     "train": 4,
     "probes": 5,
 }
-TOP = 6  # cli, doctor, demo, testing, __init__, __main__: they may import everything
+TOP = 6  # cli, commands, doctor, demo, testing, __init__, __main__: they may import everything
 PACKAGE = Path(__file__).resolve().parents[1]
 OUTSIDE = {"tests", "benchmarks", "docs", "build", "dist"}
 

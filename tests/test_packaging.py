@@ -60,7 +60,9 @@ def test_the_wheel_holds_the_package_alone(wheel: Path, root: Path):
     assert not [name for name in names if re.match(rf"strata/({'|'.join(NOT_PACKAGED)})/", name)]
     for entry in tracked_like(root):
         if entry.is_dir() and entry.name not in NOT_PACKAGED:
-            sources = [file for kind in ("py", "yaml", "html", "j2") for file in entry.rglob(f"*.{kind}")]
+            sources = [
+                file for kind in ("py", "yaml", "html", "js", "j2") for file in entry.rglob(f"*.{kind}")
+            ]
             assert {f"strata/{file.relative_to(root).as_posix()}" for file in sources} <= set(names)
     assert "strata/py.typed" in names
 

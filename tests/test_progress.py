@@ -54,6 +54,15 @@ def test_the_last_line_says_when_it_was_stopped(console: Console, clock: Clock):
     assert lines(console) == ["pack: stopped at 1 of 10 scenes in 4.0 s, 0.2 scenes/s"]
 
 
+def test_a_value_is_shown_beside_the_counts(console: Console, clock: Clock):
+    with Progress(console, "train", 2, unit="steps", clock=clock) as progress:
+        for loss in ("loss 0.5", "loss 0.25"):
+            clock.now_s += 1
+            progress.show(loss)
+            progress.advance()
+    assert lines(console) == ["train: 2 steps in 2.0 s, 1.0 steps/s, loss 0.25"]
+
+
 def test_nothing_to_do_is_no_division_by_zero(console: Console, clock: Clock):
     with Progress(console, "extract", total=0, clock=clock):
         pass

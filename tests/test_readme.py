@@ -52,9 +52,9 @@ def test_every_command_is_shown(readme: str):
         "extract plan",
         "extract run",
     )
-    others = ("store ls", "store info", "probe correspondence")
+    others = ("store ls", "store info", "probe correspondence", "train vggt")
     assert {*groups, *others} <= shown
-    assert {"pack", "report", "doctor"} <= {name.split()[0] for name in shown}
+    assert {"pack", "reconstruct", "report", "doctor"} <= {name.split()[0] for name in shown}
 
 
 def test_the_table_of_encoders_is_current(readme: str):

@@ -88,8 +88,17 @@ class BlockEncoder(Encoder):
     def layers(self) -> tuple[str, ...]:
         return self._layers
 
+    @property
+    def module(self) -> nn.Module:
+        """The model itself, for those who train it as a part of theirs; `forward` never does."""
+        return self._model
+
     @torch.inference_mode()
     def forward(self, batch: ViewBatch, layers: tuple[str, ...]) -> dict[str, FeatureMap]:
+        return self.traced(batch, layers)
+
+    def traced(self, batch: ViewBatch, layers: tuple[str, ...]) -> dict[str, FeatureMap]:
+        """As `forward`, with a graph where gradients are on and the model's weights want them."""
         wanted = resolve_layers(layers, self._layers, self.info.depth)
         grid, sets = token_grid(self.info, batch), batch.images.shape[:2]
         images = self._normalised(batch.images.flatten(0, 1))

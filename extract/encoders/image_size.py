@@ -16,14 +16,7 @@ def token_grid(info: EncoderInfo, batch: ViewBatch) -> tuple[int, int]:
         EncoderError: H or W is no multiple of the patch size, or the batch declares another grid.
     """
     patch, (height, width) = info.patch_size, batch.images.shape[-2:]
-    if height % patch or width % patch:
-        sizes = _nearest_sizes(height, width, patch)
-        raise EncoderError(
-            f"{info.name} cannot look at images of {height} x {width} pixels.",
-            where="images",
-            why=f"height and width must be multiples of its patch size {patch}",
-            fix=f"the nearest sizes that fit are {sizes}; preprocess with grid=[rows,cols] in tokens",
-        )
+    check_whole_patches(info.name, (height, width), patch, "preprocess with grid=[rows,cols] in tokens")
     grid = (height // patch, width // patch)
     if tuple(batch.grid) != grid:
         raise EncoderError(
@@ -33,6 +26,22 @@ def token_grid(info: EncoderInfo, batch: ViewBatch) -> tuple[int, int]:
             fix="preprocess with the encoder's own patch size",
         )
     return grid
+
+
+def check_whole_patches(name: str, size: tuple[int, int], patch: int, remedy: str) -> None:
+    """Nothing, if (height, width) in pixels are multiples of the patch size.
+
+    Raises:
+        EncoderError: they are not; it names the nearest sizes, and the remedy after them.
+    """
+    height, width = size
+    if height % patch or width % patch:
+        raise EncoderError(
+            f"{name} cannot look at images of {height} x {width} pixels.",
+            where="images",
+            why=f"height and width must be multiples of its patch size {patch}",
+            fix=f"the nearest sizes that fit are {_nearest_sizes(height, width, patch)}; {remedy}",
+        )
 
 
 def _nearest_sizes(height: int, width: int, patch: int) -> str:

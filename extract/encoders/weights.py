@@ -16,6 +16,7 @@ from ...errors import EncoderError, first_few
 from ...store.key import canonical_json
 
 _NESTED = ("state_dict", "model")
+_OTHER_WEIGHTS = "give the checkpoint of this very architecture, or the encoder that it belongs to"
 
 
 def random_seed(weights: str) -> int | None:
@@ -81,7 +82,9 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: object) -> None:
+def check_state(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: object, *, fix: str = _OTHER_WEIGHTS
+) -> None:
     """Nothing, if the state has exactly the expected names and shapes.
 
     Raises:
@@ -100,10 +103,10 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], whe
     why = "\n".join(fault for fault in faults if fault)
     if why:
         raise EncoderError(
-            "the weights do not fit the encoder.",
+            "the weights do not fit the model.",
             where=where,
             why=why,
-            fix="give the checkpoint of this very architecture, or the encoder that it belongs to",
+            fix=fix,
         )
 
 

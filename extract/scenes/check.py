@@ -11,7 +11,7 @@ from rich.console import Console
 from ...configs.schema import CheckConfig
 from ...errors import ConfigError, SceneError
 from .check_page import write_page
-from .check_report import Examination, Fault, Report
+from .check_report import Examination, Fault, Report, counted
 from .examine import examined
 from .inspection import Faults
 from .mend import write_mended
@@ -32,7 +32,7 @@ def check(config: CheckConfig, console: Console) -> int:
         ConfigError: an option is wrong.
     """
     _check_options(config)
-    source = open_scenes(config.scenes, config.source, config.split)
+    source = open_scenes(config.scenes, config.source, config.split, config.mix)
     reports: list[Report] = []
     pages = []
     for scene_id in source.ids():
@@ -49,7 +49,9 @@ def check(config: CheckConfig, console: Console) -> int:
     if config.fix:
         _write_lists(source, Path(config.fix))
     faults, broken = sum(len(r.faults) for r in reports), sum(bool(r.faults) for r in reports)
-    console.print(f"{len(reports):,} scenes, {faults:,} faults in {broken:,} of them", highlight=False)
+    console.print(
+        f"{counted(len(reports), 'scene')}, {counted(faults, 'fault')} in {broken:,} of them", highlight=False
+    )
     return 1 if faults else 0
 
 

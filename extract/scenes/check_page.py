@@ -6,8 +6,9 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...pages import render
 from ...store.atomic import write_atomic
-from .check_report import Section
+from .check_report import Section, counted
 
 NAME = "check.html"
 
@@ -28,17 +29,10 @@ def write_page(sections: Sequence[Section], out: Path) -> Path:
 
 def page(sections: Sequence[Section]) -> str:
     """HTML without scripts and without links that leave it."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader(__package__ or "strata.extract.scenes", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_uri"] = _data_uri
-    return environment.get_template(NAME).render(
+    return render(
+        __package__ or "strata.extract.scenes",
+        NAME,
+        {"data_uri": _data_uri, "counted": counted},
         sections=sections,
         faults=sum(len(section.report.faults) for section in sections),
         broken=sum(bool(section.report.faults) for section in sections),

@@ -28,6 +28,11 @@ class Fault:
         return str(SceneError(self.what, where=self.where, why=self.why, fix=self.fix))
 
 
+def counted(number: int, noun: str) -> str:
+    """`no faults`, `1 fault`, `1,200 faults`."""
+    return f"{f'{number:,}' if number else 'no'} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What was found out about a scene.
@@ -60,7 +65,7 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(
             [
-                f"{self.scene}: {self.views:,} views, {len(self.faults) or 'no'} faults",
+                f"{self.scene}: {counted(self.views, 'view')}, {counted(len(self.faults), 'fault')}",
                 f"  agrees   {self.agrees}",
                 f"  good for {self.uses}",
                 *(f"  not for  {name}: no {lack}" for name, lack in self.lacking.items() if lack),

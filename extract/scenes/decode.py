@@ -69,13 +69,21 @@ def decode_view(view: View) -> DecodedView:
     return DecodedView(image=image, depth_m=depth_m, valid=None if depth_m is None else depth_m > 0)
 
 
-def decode_image(view: View) -> np.ndarray:
-    """[H, W, 3] u8; grey is repeated, alpha is dropped, the recorded orientation is applied.
+def decode_image(view: View, *, on_white: bool = False) -> np.ndarray:
+    """[H, W, 3] u8; grey is repeated, the recorded orientation is applied.
+
+    Args:
+        view: what to decode.
+        on_white: what alpha lets through is white; else alpha is dropped.
 
     Raises:
         SceneError: the image is damaged, or is not 8-bit grey or RGB.
     """
-    picture = _pixels(view.image, ("L", "LA", "RGB", "RGBA")).convert("RGB")
+    picture = _pixels(view.image, ("L", "LA", "RGB", "RGBA"))
+    if on_white and picture.mode in ("LA", "RGBA"):
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    picture = picture.convert("RGB")
     turn = UPRIGHT.get(view.orientation)
     return np.asarray(picture if turn is None else picture.transpose(turn))
 

@@ -33,7 +33,7 @@ def examined(source: SceneSource, scene_id: str) -> Examination:
         views=len(scene) if scene else 0,
         faults=tuple(Fault.of(scene_id, error) for error in faults.found),
         depth_agreement=agreement,
-        lacking=_lacking(scene),
+        lacking=_lacking(scene, diagnosis),
         hints=diagnosis.hints,
     )
     return Examination(report=report, scene=scene, diagnosis=diagnosis, doubles=doubles)
@@ -135,13 +135,15 @@ def _check_units(scene: Scene, medians: list[float]) -> None:
         )
 
 
-def _lacking(scene: Scene | None) -> dict[str, str]:
+def _lacking(scene: Scene | None, diagnosis: Diagnosis) -> dict[str, str]:
     views = scene.views if scene else ()
     images = "" if views else "views"
     depth = "" if any(view.depth for view in views) else "depth"
     geometry = "" if sum(view.has_geometry for view in views) > 1 else "two views with depth and camera"
     covisible = "" if scene and scene.covisibility is not None else "covisibility"
-    together = " and ".join(filter(None, (geometry, covisible)))
+    wrong = bool(diagnosis.findings) or (bool(diagnosis.covisible) and not diagnosis.fits)
+    fitting = "geometry that fits together" if wrong else ""
+    together = " and ".join(filter(None, (geometry, fitting, covisible)))
     return {
         "extract": images,
         "sets": covisible,

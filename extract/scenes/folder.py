@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .decode import exif_orientation
@@ -32,12 +33,16 @@ class FolderSource(SceneFolders):
         return image_folders(self.path)
 
     def read(self, folder: Path, scene_id: str) -> Inspection:
-        faults = Faults()
-        files = images_in(folder)
-        names = names_of_files([file.name for file in files])
-        views = [faults.attempt(_view, name, file) for name, file in zip(names, files, strict=True)]
-        scene = Scene(id=scene_id, views=tuple(view for view in views if view))
-        return Inspection(scene=scene, faults=tuple(faults.found))
+        return inspect_images(images_in(folder), scene_id)
+
+
+def inspect_images(files: Sequence[Path], scene_id: str) -> Inspection:
+    """Image files as one scene, and the faults of those that are none."""
+    faults = Faults()
+    names = names_of_files([file.name for file in files])
+    views = [faults.attempt(_view, name, file) for name, file in zip(names, files, strict=True)]
+    scene = Scene(id=scene_id, views=tuple(view for view in views if view))
+    return Inspection(scene=scene, faults=tuple(faults.found))
 
 
 def image_folders(path: Path) -> list[Path]:

@@ -23,7 +23,7 @@ def ls(config: ScenesConfig, console: Console) -> int:
     Raises:
         SceneError: there are no scenes.
     """
-    source = open_scenes(config.scenes, config.source, config.split)
+    source = open_scenes(config.scenes, config.source, config.split, config.mix)
     faults: list[SceneError] = []
     splits = _splits(source, faults)
     table = Table(Column("scene", overflow="fold"), *COLUMNS, box=None, pad_edge=False)

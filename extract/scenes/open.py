@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import ConfigError, SceneError, did_you_mean
+from ...store.split_lists import is_list_file, split_scenes
 from . import colmap, folder, nerfstudio
 from .inspection import Inspection, inspect
+from .mix import mix_scenes
 from .scene import Scene, SceneSource
-from .split_lists import read_names
 from .wai import WaiSource, wai_folders
 from .wai_scene import META
 
@@ -46,7 +47,9 @@ DOORS = {
 SOURCES = ("auto", *DOORS)
 
 
-def open_scenes(path: str | Path, source: str = "auto", split: str | None = None) -> SceneSource:
+def open_scenes(
+    path: str | Path, source: str = "auto", split: str | None = None, mix: str | None = None
+) -> SceneSource:
     """The scenes at a path.
 
     Args:
@@ -54,15 +57,18 @@ def open_scenes(path: str | Path, source: str = "auto", split: str | None = None
         source: one of `DOORS`, or `auto` = the first of them that finds a scene.
         split: `test/eth3d`, or `test` for the test lists of all datasets, or a .json or .txt file
             of scene ids; None = all scenes.
+        mix: the scenes of a mix of datasets, see `mix.py`; None = all scenes.
 
     Raises:
-        SceneError: the path or the split is none of these.
-        ConfigError: `source` is unknown.
+        SceneError: the path or the split is none of these, or the mix is not complete.
+        ConfigError: `source` or `mix` is unknown.
     """
     if source not in SOURCES:
         raise ConfigError(f"source={source} is not known.", where="source", fix=did_you_mean(source, SOURCES))
     door = _recognised(Path(path)) if source == "auto" else DOORS[source]
     scenes = door.source(Path(path))
+    if mix is not None:
+        scenes = Subset(scenes, mix_scenes(mix, scenes.ids(), scenes.splits(), path))
     return scenes if split is None else Subset(scenes, _members(scenes, split))
 
 
@@ -105,30 +111,16 @@ def _recognised(path: Path) -> Door:
 
 def _members(source: SceneSource, split: str) -> set[str]:
     known = set(source.ids())
-    path = Path(split)
-    if path.suffix in (".json", ".txt"):
-        named = set(read_names(path))
-        strange = sorted(named - known)
-        if strange:
-            raise SceneError(
-                f"the split names {len(strange):,} scenes that are not there, first {strange[0]}.",
-                where=path,
-                fix=did_you_mean(strange[0], known),
-            )
-        return named
-    splits = source.splits()
-    lists = [ids for name, ids in splits.items() if name == split or name.partition("/")[0] == split]
-    # A published list names the whole dataset; the copy at hand may have a part of it.
-    members = known.intersection(*[set().union(*lists)])
-    if not members:
+    named = split_scenes(split, source.splits(), "split")
+    strange = sorted(named - known)
+    if is_list_file(split) and strange:
         raise SceneError(
-            f"the split {split} has no scenes here." if lists else f"there is no split {split}.",
-            where="split",
-            why="" if lists else "a split is a list in metadata/, or a .json or .txt file of scene ids",
-            fix="choose another split" if lists else did_you_mean(split, _split_names(splits)),
+            f"the split names {len(strange):,} scenes that are not there, first {strange[0]}.",
+            where=split,
+            fix=did_you_mean(strange[0], known),
         )
+    # A published list names the whole dataset; the copy at hand may have a part of it.
+    members = known & named
+    if not members:
+        raise SceneError(f"the split {split} has no scenes here.", where="split", fix="choose another split")
     return members
-
-
-def _split_names(splits: dict[str, tuple[str, ...]]) -> set[str]:
-    return {*splits, *(name.partition("/")[0] for name in splits)}

@@ -151,7 +151,19 @@ def hall(rng: np.random.Generator) -> Room:
     return Room(size=(6.4, 5.6, 3.2), furniture=furniture, texture=_texture(rng, 1 + len(furniture)))
 
 
-KINDS = (lounge, hall)
+def office(rng: np.random.Generator) -> Room:
+    """A thin wall in the middle that is seen from both sides, a desk at one of them."""
+    x, y = rng.uniform(-0.2, 0.2, 2)
+    furniture = (
+        Block(low=(1.9 + x, 2.48 + y, 0), high=(4.1 + x, 2.52 + y, 1.6)),
+        Block(low=(2.5 + x, 2.52 + y, 0), high=(3.3 + x, 3.1 + y, 0.7)),
+        Block(low=(0.1, 1.2, 0), high=(0.5, 2.4, 0.9)),
+        Block(low=(5.3, 2.8, 0), high=(5.9, 4.2, 1.1)),
+    )
+    return Room(size=(6, 5, 2.8), furniture=furniture, texture=_texture(rng, 1 + len(furniture)))
+
+
+KINDS = (lounge, hall, office)
 
 
 def _texture(rng: np.random.Generator, solids: int) -> Texture:

@@ -30,8 +30,8 @@ class Blob:
         path: the file, or None for bytes in memory.
         offset, size: the part of the file; size None = to its end.
         data: the bytes in memory.
-        convert: makes the bytes out of those of the file, given also what errors call it; for files
-            that a view does not take as they are. It is called when the blob is read, not before.
+        convert: makes the bytes out of those that lie there, given also what errors call them; for
+            files that a view does not take as they are. It is called when the blob is read, not before.
     """
 
     suffix: str
@@ -52,9 +52,7 @@ class Blob:
         Raises:
             SceneError: the file is missing, unreadable, shorter than it should be, or cannot be converted.
         """
-        if self.data is not None:
-            return self.data
-        data = self._stored()
+        data = self._stored() if self.data is None else self.data
         return data if self.convert is None else self.convert(data, self.where)
 
     def _stored(self) -> bytes:
@@ -80,11 +78,35 @@ class Blob:
 
     def held(self) -> Blob:
         """The same blob with its bytes in memory; errors still name the file."""
-        return replace(self, data=self.read())
+        return replace(self, data=self.read(), convert=None)
+
+    def converted(self, convert: Callable[[bytes, str], bytes], suffix: str) -> Blob:
+        """The blob that `convert` makes of this one's bytes whenever it is read."""
+        before = self.convert
+        if before is None:
+            return replace(self, suffix=suffix, convert=convert)
+        return replace(self, suffix=suffix, convert=lambda data, where: convert(before(data, where), where))
 
     @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.read()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SourceImage:
+    """What a view was before it was made smaller.
+
+    Attributes:
+        width, height: pixels of the upright image.
+        image_digest, geometry_digest: sha256 hex, as a view of that size has them.
+        K_px: [3, 3] f64 intrinsics for that size.
+    """
+
+    width: int
+    height: int
+    image_digest: str
+    geometry_digest: str
+    K_px: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +124,7 @@ class View:
         far_percentile: depth beyond this percentile of all pixels (those without depth count as 0)
             is none; None = all depth is kept. It comes with the dataset, whose `rules` name it in
             the geometry digest.
+        source: what the view was before it was made smaller; None = it is as its source has it.
     """
 
     name: str
@@ -112,6 +135,16 @@ class View:
     world_from_cam: np.ndarray | None = None
     orientation: int = 1
     far_percentile: float | None = None
+    source: SourceImage | None = None
+
+    def held(self) -> View:
+        """The same view with all its bytes in memory."""
+        return replace(
+            self,
+            image=self.image.held(),
+            depth=self.depth.held() if self.depth else None,
+            masks={name: blob.held() for name, blob in self.masks.items()},
+        )
 
     @property
     def image_digest(self) -> str:

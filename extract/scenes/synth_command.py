@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ...configs.schema import SynthConfig
 from ...errors import ConfigError
-from .split_lists import write_names
+from ...store.split_lists import write_names
 from .synthetic import DATASET, SyntheticSource
 from .wai_write import write_wai
 

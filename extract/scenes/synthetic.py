@@ -119,7 +119,7 @@ class SyntheticSource(SceneSource):
 def synthetic_scene(
     index: int, seed: int, views: int, width: int, height: int, *, mixed: bool = False
 ) -> SyntheticScene:
-    """Views of one room; lounges and halls take turns.
+    """Views of one room; lounges, halls and offices take turns.
 
     Args:
         index: of the scene; with `seed` it decides everything random.

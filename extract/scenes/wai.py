@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 from ...errors import SceneError, did_you_mean
+from ...store.split_lists import SUFFIXES, read_names
 from .inspection import Inspection
 from .names import make_scene_id, natural_key
 from .scene import Scene, SceneSource
-from .split_lists import SUFFIXES, read_names
 from .wai_rules import plain_name
 from .wai_scene import META, read_wai_scene
 

@@ -1,34 +1,20 @@
 """Which tokens share a cell and a view: sorted once per ids, used for every layer.
 
-Shapes: B sets, V views, P tokens of a view; T tokens that have a cell, Q runs of them, S segments (all
-tokens of one cell in one view), G cells (each of one set), M pairs of segments of one cell.
+Shapes: B sets, V views, P tokens of a view; T tokens that have a cell, S segments (all tokens of one cell
+in one view), G cells (each of one set), M pairs of segments of one cell.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-BLOCK = 512
-"""Tokens that are worked on at a time, so that their sums stay in the processor's cache."""
-
-RUN = 5
-"""Tokens that are added up in float32 before float64 takes over. A float32 sum of n unit vectors is off
-by at most n 2^-24 of n, and a product of two such sums by twice that share, so that a mean cosine is off
-by at most 10 * 2^-24 = 6e-7 however many tokens a cell has. Most segments are one run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """Neighbouring cells with all their segments and tokens, about `BLOCK` of the latter."""
-
-    tokens: slice
-    runs: slice
-    segments: slice
-    cells: slice
+if TYPE_CHECKING:
+    from .chunks import Chunks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,49 +24,54 @@ class VoxelSegments:
     Attributes:
         shape: (B, V, P).
         order: [T] rows of the flattened [B * V * P] tokens.
-        run_start: [Q] where in that order runs of at most `RUN` tokens of one segment begin.
-        run_segment: [Q] segment of each run, ascending.
         set, view, id: [S] of each segment; the id is the one that was given for the cell.
         count: [S] tokens of each segment.
         cell: [S] number of the segment's cell, ascending.
         cell_set: [G] set of each cell.
-        blocks: how the cells are worked on.
         corr_count, noncorr_count: [B] int64 pairs of tokens of different views in one cell, and in two.
     """
 
     shape: tuple[int, int, int]
     order: Tensor
-    run_start: Tensor
-    run_segment: Tensor
     set: Tensor
     view: Tensor
     id: Tensor
     count: Tensor
     cell: Tensor
     cell_set: Tensor
-    blocks: tuple[Block, ...]
     corr_count: Tensor
     noncorr_count: Tensor
+
+    @cached_property
+    def first_token(self) -> Tensor:
+        """[S + 1] where in the order each segment begins, and the end of the last."""
+        return bounds(self.count)
+
+    @cached_property
+    def first_segment(self) -> Tensor:
+        """[G + 1] first segment of each cell, and the end of the last."""
+        return starts(self.cell, len(self.cell_set))
+
+    @cached_property
+    def first_pair(self) -> Tensor:
+        """[S] where among the pairs those begin whose first segment this is."""
+        here = torch.arange(len(self.cell), device=self.cell.device)
+        later = self.first_segment[self.cell + 1] - 1 - here
+        return later.cumsum(0) - later
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor]:
         """[M] and [M] segments of one cell in views a < b, in order of set, cell, a, b."""
         here = torch.arange(len(self.cell), device=self.cell.device)
-        first = [here[:-k][self.cell[k:] == self.cell[:-k]] for k in range(1, self.shape[1])]
-        a = torch.cat([here[:0], *first])
-        b = torch.cat([here[:0], *(rows + k for k, rows in enumerate(first, start=1))])
-        order = torch.argsort(a * len(here) + b)
-        return a[order], b[order]
+        a = here.repeat_interleave(self.first_segment[self.cell + 1] - 1 - here)
+        return a, a + 1 + torch.arange(len(a), device=a.device) - self.first_pair[a]
 
     @cached_property
-    def block_pairs(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        """The pairs of each block, as segments of the block."""
-        a, b = self.pairs
-        starts = [block.segments.start for block in self.blocks]
-        ends = torch.tensor([*starts[1:], len(self.cell)], device=a.device)
-        sizes = torch.searchsorted(a, ends).diff(prepend=ends.new_zeros(1)).tolist()
-        parts = zip(starts, a.split(sizes), b.split(sizes), strict=True)
-        return tuple((i - start, j - start) for start, i, j in parts)
+    def chunks(self) -> Chunks:
+        """The pieces that a GPU works on."""
+        from .chunks import chunks_of
+
+        return chunks_of(self)
 
 
 def voxel_segments(ids: Tensor) -> VoxelSegments:
@@ -99,19 +90,15 @@ def voxel_segments(ids: Tensor) -> VoxelSegments:
     in_view = total(count, cell_set[cell] * views + view, sets * views).reshape(sets, views)
     corr = total(in_cell**2, cell_set, sets) - total(count**2, cell_set[cell], sets)
     everything = in_view.sum(1) ** 2 - (in_view**2).sum(1)
-    run_start, run_segment = _runs(count)
     return VoxelSegments(
         shape=(sets, views, tokens),
         order=rows[order],
-        run_start=run_start,
-        run_segment=run_segment,
         set=cell_set[cell],
         view=view,
         id=(set_id % stride)[cell],
         count=count,
         cell=cell,
         cell_set=cell_set,
-        blocks=_blocks(cell[run_segment], cell, in_cell),
         corr_count=corr // 2,
         noncorr_count=(everything - corr) // 2,
     )
@@ -122,22 +109,12 @@ def total(values: Tensor, index: Tensor, size: int) -> Tensor:
     return values.new_zeros(size, *values.shape[1:]).index_add_(0, index, values)
 
 
-def _runs(count: Tensor) -> tuple[Tensor, Tensor]:
-    """[Q] and [Q]: start among the sorted tokens, and segment, of each run."""
-    runs = (count + RUN - 1) // RUN  # [S]
-    segment = torch.arange(len(count), device=count.device).repeat_interleave(runs)
-    nth = torch.arange(len(segment), device=count.device) - (runs.cumsum(0) - runs)[segment]
-    return (count.cumsum(0) - count)[segment] + nth * RUN, segment
+def bounds(sizes: Tensor) -> Tensor:
+    """[N + 1] where runs of these sizes [N] begin, and the end of the last."""
+    return torch.cat((sizes.new_zeros(1), sizes.cumsum(0)))
 
 
-def _blocks(run_cell: Tensor, segment_cell: Tensor, cell_tokens: Tensor) -> tuple[Block, ...]:
-    """Whole cells, cut where the tokens so far fill another block."""
-    tokens = cell_tokens.cumsum(0)  # [G]
-    filled = (tokens - 1) // BLOCK
-    ends = (filled.diff(append=filled.new_full((1,), -1)) != 0).nonzero()[:, 0] + 1
-    runs, segments = torch.searchsorted(run_cell, ends), torch.searchsorted(segment_cell, ends)
-    bounds = torch.stack((tokens[ends - 1], runs, segments, ends), dim=1).tolist()
-    return tuple(
-        Block(**dict(zip(("tokens", "runs", "segments", "cells"), map(slice, start, end), strict=True)))
-        for start, end in zip([[0, 0, 0, 0], *bounds], bounds, strict=False)
-    )
+def starts(ascending: Tensor, size: int) -> Tensor:
+    """[size + 1] where each of 0 ... size - 1 begins in ascending numbers, and the end of the last."""
+    wanted = torch.arange(size + 1, device=ascending.device)
+    return torch.searchsorted(ascending, wanted)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from torch import Tensor
 
-from . import reference
+from .cells import cell_grid
 
 __all__ = ["voxel_hash"]
 
@@ -19,6 +21,9 @@ def voxel_hash(
 ) -> Tensor:
     """The voxel of each point, numbered per set in order of first occurrence.
 
+    A point p lies in the cell floor((p - origin) / voxel_size), computed in float64; points of one cell
+    share one id. Equal input gives equal ids on every device.
+
     Args:
         points: [B, N, 3] f32 or f64.
         valid: [B, N] bool; other points, and points that are not finite, have no voxel.
@@ -30,7 +35,19 @@ def voxel_hash(
         [B, N] int64 ids 0, 1, 2, ...; -1 where there is no voxel.
 
     Raises:
-        ProbeError: the edge is not positive, the rounding is unknown, or a valid point lies beyond
-            2^20 cells from the origin.
+        ProbeError: an edge is not positive, an origin is not finite, the rounding is unknown, shapes do
+            not fit, or a valid point lies beyond 2^20 cells from the origin.
     """
-    return reference.voxel_hash(points, valid, voxel_size=voxel_size, origin=origin, rounding=rounding)
+    grid = cell_grid(points, valid, voxel_size, origin, rounding)
+    if points.is_cuda and find_spec("triton"):
+        from . import kernel
+
+        if valid.numel() <= kernel.MOST_POINTS:
+            return kernel.voxel_ids(points, valid, grid)
+    elif points.device.type == "cpu" and find_spec("numba"):
+        from . import cpu
+
+        return cpu.voxel_ids(points, valid, grid)
+    from . import reference
+
+    return reference.voxel_ids(points, valid, grid)

@@ -159,7 +159,8 @@ def test_the_command_reports_writes_a_page_and_sets_the_exit_code(folder, tmp_pa
     printed = console.file.getvalue()
     assert "2 scenes, 2 faults in 2 of them" in printed
     assert "- the file is not an EXR file." in printed
-    assert "good for extract, sets, depth, correspondence, train" in printed
+    assert "good for extract, sets, depth\n" in printed
+    assert "not for  correspondence: no geometry that fits together" in printed
     page = (tmp_path / "page" / "check.html").read_text()
     for said in ("2 faults in 2 of them", "the file is not an EXR file.", "the poses are cam_from_world."):
         assert said in page

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from strata.errors import SceneError, SelectionError
-from strata.extract import worker
+from strata.extract import bundle_pass
 from strata.store.feature_store import FeatureStore
 
 
@@ -19,14 +19,14 @@ def one_bad_view(pipeline, monkeypatch):
     """The second view of toy/b cannot be decoded any more after packing."""
     pipeline.add("a")
     pipeline.add("b")
-    prepare = worker.prepare
+    prepare = bundle_pass.prepare
 
     def broken(scene, view, request):
         if (scene.id, view.name) == ("toy/b", "001"):
             raise SceneError("the image cannot be decoded.", where="here")
         return prepare(scene, view, request)
 
-    monkeypatch.setattr(worker, "prepare", broken)
+    monkeypatch.setattr(bundle_pass, "prepare", broken)
     return pipeline
 
 

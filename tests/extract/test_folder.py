@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
-from strata.errors import ConfigError, SceneError
+from strata.errors import ConfigError, SceneError, SelectionError
 from strata.extract.scenes.decode import decode_view
 from strata.extract.scenes.folder import FolderSource
 from strata.extract.scenes.open import open_scenes
@@ -145,7 +145,7 @@ def test_a_split_keeps_its_scenes(rooms):
 
 
 def test_an_unknown_split_suggests_a_known_one(rooms):
-    with pytest.raises(SceneError, match="no split tset") as caught:
+    with pytest.raises(SelectionError, match="no split 'tset'") as caught:
         open_scenes(rooms, split="tset")
     assert "did you mean test" in caught.value.fix
     (rooms / "mine.txt").write_text("synthetic/room_7\n")

@@ -622,8 +622,8 @@ def test_a_file_that_changes_after_its_check_is_refused(tmp_path):
     about = {"scale_type": None, "rules": 1, "scene_scale_m": None, "covisibility": None}
     (plan,) = plan_shards([CheckedScene(id="made/a", views=(checked,), **about)], SMALL)
     file.write_bytes(png(1).read())
-    with pytest.raises(SceneError, match="changed while it was being packed"):
-        ShardFolder(tmp_path / "out").put(plan)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(SceneError, match="changed while it was being packed"):
+        ShardFolder(tmp_path / "out").put(plan, pool)
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -11,8 +11,9 @@ from strata.errors import ConfigError, LayerError, SelectionError, StrataError
 from strata.extract.pack import pack_scenes
 from strata.extract.plan_command import plan as plan_command
 from strata.extract.run import open_plan
-from strata.extract.words import resolve_compute, split_scenes
+from strata.extract.words import resolve_compute
 from strata.store.feature_store import FeatureStore
+from strata.store.split_lists import split_scenes
 
 
 @pytest.fixture
@@ -124,8 +125,8 @@ def test_scenes_by_glob_split_and_file(filled, colour, tmp_path):
 
 def test_splits_of_all_datasets():
     splits = {"test/a": ("a/1",), "test/b": ("b/1",), "testing/c": ("c/1",)}
-    assert split_scenes("test", splits) == {"a/1", "b/1"}
-    assert split_scenes("testing/c", splits) == {"c/1"}
+    assert split_scenes("test", splits, "here") == {"a/1", "b/1"}
+    assert split_scenes("testing/c", splits, "here") == {"c/1"}
 
 
 def test_compute(colour):

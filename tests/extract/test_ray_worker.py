@@ -94,7 +94,7 @@ def test_failed_views_are_named_and_tried_again(shards: Path, tree, monkeypatch)
         return prepare(scene, view, request)
 
     with monkeypatch.context() as patch:
-        patch.setattr("strata.extract.worker.prepare", failing)
+        patch.setattr("strata.extract.bundle_pass.prepare", failing)
         summary = run(shards, "ray.zarr", backend="ray")
     root = shards.parent / "ray.zarr"
     assert (summary.failed, summary.computed) == (1, 8)

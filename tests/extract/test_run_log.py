@@ -6,7 +6,7 @@ import json
 
 import pytest
 from strata.errors import SceneError
-from strata.extract import run_log, worker
+from strata.extract import bundle_pass, run_log
 from strata.extract.run_log import earlier_reasons
 
 
@@ -68,14 +68,14 @@ def test_the_heart_beats(pipeline, monkeypatch):
 def broken(pipeline, monkeypatch):
     pipeline.add("a")
     pipeline.add("b")
-    prepare = worker.prepare
+    prepare = bundle_pass.prepare
 
     def fail(scene, view, request):
         if (scene.id, view.name) in {("toy/b", "001"), ("toy/a", "002")}:
             raise SceneError(f"{view.name} cannot be decoded.")
         return prepare(scene, view, request)
 
-    monkeypatch.setattr(worker, "prepare", fail)
+    monkeypatch.setattr(bundle_pass, "prepare", fail)
     return pipeline
 
 

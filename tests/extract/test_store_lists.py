@@ -11,7 +11,7 @@ from strata.errors import StoreError
 from strata.extract.pack import pack_scenes
 from strata.extract.shards import ShardIndex
 from strata.extract.store_lists import keep_sets, keep_splits
-from strata.store.schema import Split
+from strata.store.split_lists import Split
 from strata.store.view_sets import read_sets
 
 OPTIONS = SetsOptions(set_views=2, set_count=3)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from strata.kernels.sample_tokens import sample_tokens
+from strata.errors import StrataError
+from strata.kernels.sample_tokens import QuantizedTokens, sample_tokens
 from torch.nn.functional import grid_sample
 
 
@@ -53,6 +54,35 @@ def test_border_holds_and_outside_is_nan():
     assert sample_tokens(tokens, torch.tensor(outside, dtype=torch.float64)).isnan().all()
 
 
+def test_each_map_may_have_points_of_its_own():
+    tokens = random_map(2, 3, 4, 5, 2)
+    rowcol = torch.stack([random_positions(7, 4, 5).roll(k, 0) for k in range(6)]).reshape(2, 3, 7, 2)
+    sampled = sample_tokens(tokens, rowcol)
+    for a in range(2):
+        for b in range(3):
+            assert torch.equal(sampled[a, b], sample_tokens(tokens[a, b], rowcol[a, b]))
+    assert torch.autograd.gradcheck(lambda values: sample_tokens(values, rowcol), (tokens.requires_grad_(),))
+
+
+def test_positions_of_other_maps_are_refused():
+    for wrong in (torch.zeros(3, 7, 2), torch.zeros(7, 3), torch.zeros(2)):
+        with pytest.raises(StrataError, match="do not go with tokens"):
+            sample_tokens(random_map(2, 4, 5, 2), wrong)
+
+
+def test_quantized_tokens_are_what_they_stand_for():
+    generator = torch.Generator().manual_seed(3)
+    tokens = QuantizedTokens(
+        values=torch.randint(0, 256, (2, 4, 5, 3), generator=generator, dtype=torch.uint8),
+        scale=torch.rand(2, 3, generator=generator),
+        offset=torch.tensor([[0.0, 1, 2], [3, 4, torch.nan]]),
+    )
+    sampled = sample_tokens(tokens, torch.tensor([[1.0, 2.0], [2.5, 0.25]]))
+    assert sampled.dtype == torch.float32
+    centre = tokens.values[:, 1, 2] * tokens.scale + tokens.offset
+    torch.testing.assert_close(sampled[:, 0], centre, equal_nan=True)
+
+
 def test_gradient():
     tokens = random_map(2, 3, 4, 2).requires_grad_()
     rowcol = random_positions(6, 3, 4)
@@ -64,3 +94,7 @@ def test_gradient_passes_positions_outside():
     sample_tokens(tokens, torch.tensor([[1.0, 1.0], [9.0, 9.0]]))[0].sum().backward()
     assert tokens.grad is not None
     assert float(tokens.grad.nan_to_num(99).sum()) == 2
+
+
+def test_kernels_equal_the_reference(run_interpreted):
+    run_interpreted("interpreted_sample_tokens.py")

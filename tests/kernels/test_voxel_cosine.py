@@ -5,10 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from dataclasses import fields
 
 import pytest
+import strata.kernels.voxel_cosine as voxel_cosine_module
 import torch
-from strata.kernels.voxel_cosine import VoxelCosine, segments, voxel_cosine, voxel_segments
+from strata.errors import StrataError
+from strata.kernels.voxel_cosine import (
+    QuantizedTokens,
+    VoxelCosine,
+    cpu,
+    reference,
+    segments,
+    voxel_cosine,
+    voxel_cosines,
+    voxel_segments,
+)
+from strata.kernels.voxel_cosine.score import Sums
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -68,11 +81,88 @@ def test_equals_all_pairs(shape: tuple[int, ...], dtype: torch.dtype):
     check(score, tokens, ids, tolerance=1e-13 if dtype == torch.float64 else 1e-6)
 
 
-def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("dtype", DTYPES[:3], ids=str)
+def test_compiled_loops_equal_the_reference(dtype: torch.dtype):
+    tokens, ids = random_set(2, 5, 65, 17, 9, dtype)
+    plan = voxel_segments(ids)
+    same_sums(cpu.scan(tokens, plan, True, True), reference.scan(tokens, plan, True, True))
+
+
+def test_threads_and_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch):
     tokens, ids = random_set(2, 3, 19, 5, 6, torch.float32)
-    monkeypatch.setattr(segments, "BLOCK", 7)
-    assert len(voxel_segments(ids).blocks) > 5
+    plan = voxel_segments(ids)
+    whole = cpu.scan(tokens, plan, True, True)
+    monkeypatch.setattr(cpu, "BLOCK", 7)
+    cut = {}
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        cut[threads] = cpu.scan(tokens, plan, True, True)
+    same_sums(cut[1], whole)
+    assert torch.equal(cut[1].by_view, cut[2].by_view)
+
+
+def test_quantized_tokens_are_what_they_stand_for():
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(-1, 6, (2, 3, 17), generator=generator)
+    tokens = QuantizedTokens(
+        values=torch.randint(0, 256, (2, 3, 17, 9), generator=generator, dtype=torch.uint8),
+        scale=torch.rand(2, 3, 9, generator=generator) / 50,
+        offset=torch.randn(2, 3, 9, generator=generator),
+    )
+    check(voxel_cosine(tokens, ids, pairs=True), tokens.dequantize(), ids)
+    tokens.scale[1, 0] = torch.nan  # a view without features
+    check(voxel_cosine(tokens, ids, pairs=True), tokens.dequantize(), ids)
+
+
+def test_quantized_tokens_of_other_shapes_are_refused():
+    values, row = torch.zeros(2, 3, 4, dtype=torch.uint8), torch.zeros(2, 4)
+    for wrong in ({"values": values.float()}, {"scale": torch.zeros(3, 4)}, {"offset": torch.zeros(4)}):
+        with pytest.raises(StrataError, match="do not go with"):
+            QuantizedTokens(**{"values": values, "scale": row, "offset": row, **wrong})
+
+
+def test_sums_by_cell_add_up():
+    tokens, ids = random_set(2, 4, 13, 7, 9, torch.float32)
+    score = voxel_cosine(tokens, ids, pairs=True, cells=True)
+    assert score.cells is not None
+    assert len(score.cells.id) == len({(b, int(i)) for b in range(2) for i in ids[b].flatten() if i >= 0})
+    for k, (b, id_) in enumerate(zip(score.cells.set.tolist(), score.cells.id.tolist(), strict=True)):
+        here = (score.pairs.set == b) & (score.pairs.id == id_)
+        assert int(score.cells.count[k]) == int(score.pairs.count[here].sum())
+        assert float(score.cells.dot_sum[k]) == pytest.approx(float(score.pairs.dot_sum[here].sum()))
+    assert int(score.cells.count.sum()) == int(score.corr_count.sum())
+
+
+def test_layers_of_any_width_share_a_plan():
+    tokens, ids = random_set(1, 3, 17, 5, 4, torch.float32)
+    layers = [tokens, tokens[..., :2].half(), tokens.masked_fill(ids[..., None] == 0, torch.nan)]
+    for layer, score in zip(layers, voxel_cosines(layers, ids, pairs=True), strict=True):
+        check(score, layer, ids)
+
+
+@pytest.mark.parametrize("ids", [1, 5, 10**9], ids=["alike", "dense", "sparse"])
+@pytest.mark.parametrize("shape", [(2, 3, 17), (1, 1, 65), (1, 2, 0), (0, 3, 4), (2, 4, 63)], ids=str)
+def test_counting_gives_the_segments_of_a_sort(shape: tuple[int, ...], ids: int):
+    table = torch.randint(-1, ids, shape, generator=torch.Generator().manual_seed(0))
+    found, expected = voxel_segments(table), segments.voxel_segments(table)
+    for field in fields(expected):
+        got, wanted = getattr(found, field.name), getattr(expected, field.name)
+        assert got == wanted if field.name == "shape" else torch.equal(got, wanted), field.name
+
+
+def same_sums(got: Sums, expected: Sums) -> None:
+    for field in fields(expected):
+        pair = getattr(got, field.name), getattr(expected, field.name)
+        torch.testing.assert_close(*pair, rtol=1e-6, atol=1e-5, msg=field.name)
+
+
+def test_without_numba_the_reference_runs(monkeypatch: pytest.MonkeyPatch):
+    tokens, ids = random_set(1, 3, 17, 5, 4, torch.float16)
+    fast = voxel_cosine(tokens, ids)
+    monkeypatch.setattr(voxel_cosine_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(cpu, "scan", None)
     check(voxel_cosine(tokens, ids, pairs=True), tokens, ids)
+    torch.testing.assert_close(voxel_cosine(tokens, ids).noncorr_sum, fast.noncorr_sum)
 
 
 def test_zero_tokens_are_zero_and_others_that_are_not_finite_take_no_part():
@@ -149,3 +239,7 @@ def test_gradient():
         return score.corr_sum, score.noncorr_sum, score.pairs.dot_sum
 
     assert torch.autograd.gradcheck(means, (tokens.requires_grad_(),))
+
+
+def test_kernels_equal_the_reference(run_interpreted):
+    run_interpreted("interpreted_voxel_cosine.py")

@@ -22,7 +22,6 @@ from strata.extract.scenes.scene import SceneSource
 from strata.extract.scenes.synthetic import SyntheticSource
 from strata.probes.base import Record
 from strata.probes.correspondence import run
-from strata.probes.questions import ask
 from strata.probes.voxel_protocol import VoxelEdge, VoxelProtocol
 from strata.store.feature_store import FeatureStore
 
@@ -109,7 +108,7 @@ def stored_pairs(store):
     selection = store.select("oracle_world")
     (block,) = selection.blocks()
     protocol = VoxelProtocol(edge=VoxelEdge(size=0.05))
-    question = ask(protocol, protocol.read(block, list(range(len(block)))), block.scene_scale_m)
+    question = protocol.ask(protocol.read(block, list(range(len(block)))), block.scene_scale_m)
     assert question is not None
     ids = question.ids[0].reshape(-1, *GRID).numpy()
     places = [(view, cell, ids[view][cell]) for view in range(len(ids)) for cell in np.ndindex(*GRID)]

@@ -13,8 +13,9 @@ from strata.configs.schema import CorrespondenceConfig
 from strata.errors import ConfigError, ProbeError
 from strata.kernels.voxel_cosine import voxel_cosine, voxel_segments
 from strata.kernels.voxel_hash import voxel_hash
+from strata.probes.cell_questions import CellQuestion
 from strata.probes.correspondence import protocols_of
-from strata.probes.questions import Question, ViewPoints, ask
+from strata.probes.questions import ViewPoints
 from strata.probes.reference_protocol import (
     ReferenceProtocol,
     pool_patches,
@@ -64,7 +65,7 @@ def test_reference_without_valid_tokens_or_pairs():
     views = [
         ViewPoints(world=torch.zeros(2, 3), valid=torch.zeros(2, dtype=torch.bool), centre=torch.zeros(3))
     ]
-    assert ask(ReferenceProtocol(), views * 2, None) is None
+    assert ReferenceProtocol().ask(views * 2, None) is None
 
 
 def random_views(seed: int = 0, sizes: tuple[int, ...] = (40, 40, 31)) -> list[ViewPoints]:
@@ -107,7 +108,7 @@ def by_tokens(views: list[ViewPoints], tokens: torch.Tensor, edge: float) -> dic
 def test_angle_bins_equal_a_loop(broken: bool):
     views, edge = random_views(), 0.25
     tokens = torch.randn(1, 3, 40, 6, generator=torch.Generator().manual_seed(9))
-    question = ask(VoxelProtocol(edge=VoxelEdge(size=edge, metric=True)), views, None)
+    question = VoxelProtocol(edge=VoxelEdge(size=edge, metric=True)).ask(views, None)
     assert question is not None
     expected_views = views
     if broken:
@@ -135,20 +136,26 @@ def test_bins_are_half_open():
 
 def test_sets_without_correspondences_have_no_score():
     ids = torch.tensor([[[0, 1], [2, 3]]])
-    question = Question(ids=ids, plan=voxel_segments(ids), angles_deg=torch.zeros(0).double(), digest="")
-    score = voxel_cosine(torch.ones(1, 2, 2, 3), ids, pairs=True)
-    metrics = VoxelProtocol(edge=VoxelEdge(size=1)).metrics(score, question)
+    question = CellQuestion(
+        protocol=VoxelProtocol(edge=VoxelEdge(size=1)),
+        ids=ids,
+        plan=voxel_segments(ids),
+        angles_deg=torch.zeros(0).double(),
+        digest="",
+        pairs="",
+        median_angle_deg=None,
+    )
+    metrics = question.means(torch.ones(1, 2, 2, 3))
     assert metrics["corr"] is None
     assert metrics["corr@0-30"] is None
     assert metrics["corr_count"] == metrics["corr_count@0-30"] == 0
     assert metrics["noncorr"] == pytest.approx(1)
-    assert question.median_angle_deg is None
 
 
 def test_cells_do_not_depend_on_other_views():
     views = random_views(3)
     edge = VoxelEdge(size=0.25, metric=True)
-    pair, three = ask(VoxelProtocol(edge=edge), views[:2], None), ask(VoxelProtocol(edge=edge), views, None)
+    pair, three = (VoxelProtocol(edge=edge).ask(some, None) for some in (views[:2], views))
     assert pair is not None
     assert three is not None
     a, b = pair.ids.flatten(), three.ids[:, :2].flatten()
@@ -159,8 +166,8 @@ def test_the_digest_tells_questions_apart():
     views = random_views()
     protocol = VoxelProtocol(edge=VoxelEdge(size=0.05))
     digests = {
-        (question.digest if (question := ask(*arguments)) else None)
-        for arguments in [
+        (question.digest if (question := protocol.ask(*arguments)) else None)
+        for protocol, *arguments in [
             (protocol, views, 5.0),
             (protocol, views, 5.0),
             (protocol, views, 5.1),
@@ -174,7 +181,7 @@ def test_the_digest_tells_questions_apart():
 
 
 def test_ids_of_shorter_views_end_early():
-    question = ask(VoxelProtocol(edge=VoxelEdge(size=0.25, metric=True)), random_views(), None)
+    question = VoxelProtocol(edge=VoxelEdge(size=0.25, metric=True)).ask(random_views(), None)
     assert question is not None
     assert question.ids.shape == (1, 3, 40)
     assert (question.ids[0, 2, 31:] == -1).all()

@@ -46,7 +46,12 @@ def extract(root: Path, encoder: str) -> None:
 
 def config_of(root: Path, out: Path, **options: object) -> CorrespondenceConfig:
     config = CorrespondenceConfig(
-        store=str(root / "feats.zarr"), sets=str(root / "sets.json"), out=str(out), resamples=20, pictures=1
+        store=str(root / "feats.zarr"),
+        sets=str(root / "sets.json"),
+        protocol=["visible", "voxel", "reference"],
+        out=str(out),
+        resamples=20,
+        pictures=1,
     )
     return replace(config, **options)  # type: ignore[arg-type]
 
@@ -77,6 +82,31 @@ def test_ceiling_and_floor(first: Path):
     assert noncorr["oracle_constant"] == pytest.approx([1] * len(corr["oracle_constant"]), abs=1e-3)
     assert min(corr["oracle_world"]) > 0.9
     assert max(noncorr["oracle_world"]) < 0.2
+
+
+def test_the_oracle_finds_what_is_visible_and_a_constant_guesses(first: Path):
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for record in records_in(first):
+        if record.unit == "set" and record.value is not None:
+            values.setdefault((record.protocol, record.encoder, record.metric), []).append(record.value)
+    for metric in ("recall_1", "recall_5", "mutual_precision", "auc"):
+        assert min(values["visible", "oracle_world", metric]) > 0.97, metric
+    for protocol in ("visible", "voxel", "reference"):
+        assert values[protocol, "oracle_constant", "auc"] == pytest.approx([0.5] * 6)
+        assert max(values[protocol, "oracle_constant", "recall_5"]) < 0.2
+    assert min(values["visible", "oracle_world", "corr"]) > 0.6
+    assert max(values["visible", "oracle_world", "noncorr"]) < 0.2
+
+
+def test_ranking_can_be_left_out(made: Path, tmp_path: Path, console: Console):
+    config = config_of(made, tmp_path, protocol=["visible"], ranking=False, pictures=0)
+    assert run(config, console) == 0
+    metrics = {record.metric.partition("@")[0] for record in records_in(tmp_path)}
+    assert metrics == {"corr", "corr_count", "noncorr", "noncorr_count", "depth_agreement"}
+    assert "recall" not in said(console)
+    assert run(config_of(made, tmp_path, protocol=["visible"], pictures=0), console) == 0
+    assert "2 of 6 parts were there already" in said(console), "parts without ranks are computed again"
+    assert "recall@1" in said(console)
 
 
 def test_a_score_equals_all_pairs_read_from_the_store(made: Path, first: Path):

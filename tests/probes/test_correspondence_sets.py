@@ -14,15 +14,17 @@ from strata.probes.depth_check import covisible_pairs, depth_record
 from strata.probes.run_records import Part, part_path, read_part, write_part, write_records
 from strata.probes.set_views import PlacedSet, place_sets, read_views
 from strata.store.key import Preprocess
-from strata.store.schema import ViewSet
+from strata.store.schema import ViewRow, ViewSet
 
 A, B, C, D = (letter * 64 for letter in "abcd")
 
 
 def block(names: str, images: list[str], missing: tuple[str, ...] = (), **more: Any) -> SimpleNamespace:
-    return SimpleNamespace(
-        names=tuple(names), image_digests=tuple(images), missing=dict.fromkeys(missing), **more
-    )
+    views = [
+        ViewRow(name=name, position=i, image_digest=image, geometry_digest=A)
+        for i, (name, image) in enumerate(zip(names, images, strict=True))
+    ]
+    return SimpleNamespace(names=tuple(names), views=tuple(views), missing=dict.fromkeys(missing), **more)
 
 
 def selection(*blocks: SimpleNamespace) -> Any:

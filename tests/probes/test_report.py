@@ -90,7 +90,9 @@ def scores(encoder: str, protocol: str, means: tuple[float, float], salt: str) -
         corr += np.random.default_rng(int(salt[:12], 16)).normal(0, 0.03)
     steps = enumerate(BINS if protocol == "voxel" else ())
     fall = 0.0 if encoder.startswith("oracle") else 0.06
-    return {"corr": corr, "noncorr": noncorr, **{f"corr@{name}": corr - i * fall for i, name in steps}}
+    ranked = {"recall_1": noncorr, "recall_5": corr, "mutual_precision": corr, "auc": corr}
+    by_angle = {f"{name}@{part}": corr - i * fall for i, part in steps for name in ("corr", "recall_1")}
+    return {"corr": corr, "noncorr": noncorr, **(ranked if protocol == "voxel" else {}), **by_angle}
 
 
 def write_run(folder: Path, records: list[Record], **config: Any) -> str:
@@ -136,6 +138,27 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_all_files_are_written(files: dict[str, str]) -> None:
     assert sorted(files) == [f"report.{kind}" for kind in ("csv", "html", "json", "md", "tex")]
+
+
+def test_ranking_measures_have_their_own_table(files: dict[str, str]) -> None:
+    sections = json.loads(files["report.json"])["sections"]
+    voxel, reference = (next(s for s in sections if s["protocol"] == p) for p in ("voxel", "reference"))
+    assert reference["ranking"] == []
+    rows = [row for row in voxel["ranking"] if row["encoder"] == "vit_small"]
+    # In these records recall@1 is the highest where noncorr is, in another layer than the widest gap.
+    assert [(row["layer"], row["best"], row["last"]) for row in rows] == [
+        ("block2", True, False),
+        ("norm", False, True),
+    ]
+    assert rows[0]["measures"]["recall_1"]["mean"] == pytest.approx(0.55)
+    assert "average_precision" not in rows[0]["measures"]
+    text = files["report.html"]
+    assert text.count("recall@1 by layer, protocol voxel") == 1
+    assert text.count("recall@1 by viewpoint angle, protocol voxel") == 1
+    assert "recall@1 by layer, protocol reference" not in text
+    (line,) = (line for line in files["report.md"].splitlines() if line.startswith("| vit_small | block2 |"))
+    assert line.startswith("| vit_small | block2 | best | 0.550 [0.550, 0.550] |")
+    assert line.endswith("| – |")
 
 
 def test_means_are_those_of_the_records(files: dict[str, str]) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from strata.errors import DiskFullError, StoreError
 from strata.store import atomic
-from strata.store.atomic import read_json, remove_abandoned, write_atomic, write_json
+from strata.store.atomic import (
+    read_json,
+    remove_abandoned,
+    whole_file,
+    whole_folder,
+    write_atomic,
+    write_json,
+)
 
 
 def test_parts_become_one_file(tmp_path):
@@ -44,6 +51,51 @@ def test_faults_of_the_disk_are_named(tmp_path, monkeypatch, number, kind):
     assert type(caught.value) is kind
     assert caught.value.where == str(tmp_path / "file")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    with whole_folder(tmp_path / "a" / "b") as partial:
+        (partial / "one").write_bytes(b"1")
+        assert not (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "a" / "b" / "one").read_bytes() == b"1"
+
+    def taken():
+        with whole_folder(tmp_path / "a" / "b") as partial:
+            (partial / "two").write_bytes(b"2")
+
+    with pytest.raises(StoreError, match="cannot be written"):
+        taken()
+
+    def stopped():
+        with whole_folder(tmp_path / "a" / "c"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert os.listdir(tmp_path / "a") == ["b"]
+    assert os.listdir(tmp_path / "a" / "b") == ["one"]
+
+
+def test_the_files_of_a_folder_are_synced_before_its_rename(tmp_path, monkeypatch):
+    steps = []
+    sync, rename = os.fsync, os.replace
+
+    def seen_sync(handle):
+        steps.append(
+            os.path.basename(os.readlink(f"/proc/self/fd/{handle}")).partition(".partial")[1] or "file"
+        )
+        sync(handle)
+
+    def seen_rename(source, target):
+        steps.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(atomic.os, "fsync", seen_sync)
+    monkeypatch.setattr(atomic.os, "replace", seen_rename)
+    with whole_folder(tmp_path / "a") as partial:
+        (partial / "one").write_bytes(b"1")
+        (partial / "two").write_bytes(b"2")
+    assert steps == ["file", "file", ".partial", "rename", "file"]
 
 
 def test_a_folder_that_is_a_file(tmp_path):
@@ -97,6 +149,26 @@ def test_temporary_files_of_the_dead_are_removed(tmp_path):
     }
     for name in names:
         (tmp_path / name).write_bytes(b"")
+    (tmp_path / f".d.{atomic._HOST}-{dead}-1.partial").mkdir()
     remove_abandoned(tmp_path)
+    assert not (tmp_path / f".d.{atomic._HOST}-{dead}-1.partial").exists()
     assert {name: (tmp_path / name).exists() for name in names} == names
     remove_abandoned(Path(tmp_path / "none"))
+
+
+def test_a_library_s_file_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "deep" / "file"
+    with whole_file(path) as partial:
+        partial.write_bytes(b"first")
+        assert not path.exists()
+    assert path.read_bytes() == b"first"
+
+    def fails():
+        with whole_file(path) as partial:
+            partial.write_bytes(b"half of")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
+    assert path.read_bytes() == b"first"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]

@@ -10,7 +10,8 @@ import pytest
 from strata.errors import ConfigError, SelectionError, StoreError, StoreMismatchError
 from strata.store.feature_store import FeatureStore
 from strata.store.key import FeatureKey, Preprocess
-from strata.store.schema import Split, ViewSet
+from strata.store.schema import ViewSet
+from strata.store.split_lists import Split
 from strata.store.view_sets import write_sets
 
 

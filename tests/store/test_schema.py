@@ -13,7 +13,6 @@ from strata.store.schema import (
     SceneRow,
     SceneViews,
     SetRow,
-    Split,
     ViewRow,
     ViewSet,
     check_scene_id,
@@ -21,6 +20,7 @@ from strata.store.schema import (
     scene_digest,
     scene_geometry,
 )
+from strata.store.split_lists import Split
 
 
 def sha(value) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from .errors import StrataError
+from ..errors import StrataError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,26 +31,35 @@ PIPE_WIDTH = 200
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE...", help="The words above.")]
 Preset = Annotated[
-    Path | None, typer.Option(help="YAML file with values by name, or a dataset (eth3d); words override it.")
+    Path | None,
+    typer.Option(
+        help="YAML file with values by name, a dataset (eth3d) or a training (train_vggt); words override it."
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def group(about: str) -> typer.Typer:
+    """An empty group of commands."""
+    return typer.Typer(help=about, no_args_is_help=True, rich_markup_mode=None)
 
 
 def words_command(
-    group: typer.Typer, name: str, schema: type[Config], example: str, *, echo: bool = False
+    app: typer.Typer, name: str, schema: type[Config], example: str, *, echo: bool = False
 ) -> Callable[[Body[Config]], Body[Config]]:
     """Register `body(config, console)` as a command whose words fill `schema`.
 
     Args:
-        group: the command group it belongs to.
+        app: the command group it belongs to.
         name: its word.
-        schema: a dataclass of `configs/schema.py`.
+        schema: a dataclass of `configs/schema/`.
         example: a whole command, for `--help`.
         echo: print the resolved config first, for commands that take long.
     """
 
     def register(body: Body[Config]) -> Body[Config]:
-        @group.command(name, cls=help_class(schema, example), help=body.__doc__)
+        @app.command(name, cls=help_class(schema, example), help=body.__doc__)
         def command(
             ctx: typer.Context, words: Words = None, preset: Preset = None, verbose: Verbose = False
         ) -> None:
@@ -69,7 +78,7 @@ def words_command(
 
 def config_of(schema: type[Config], words: list[str], preset: Path | None = None) -> Config:
     """`configs.load.load`, imported when the first command runs."""
-    from .configs.load import load
+    from ..configs.load import load
 
     return load(schema, words, preset)
 
@@ -79,7 +88,7 @@ def help_class(schema: type, example: str) -> type[TyperCommand]:
 
     class WordsCommand(TyperCommand):
         def format_options(self, ctx: Any, formatter: Any) -> None:
-            from .configs.load import describe
+            from ..configs.load import describe
 
             rows = [
                 (name, f"{doc}  [{kind}, {f'default {default}' if default else 'required'}]")
@@ -129,6 +138,6 @@ def _told(message: str, code: int, verbose: bool) -> int:
 
 
 def _echo(config: Any, console: Console) -> None:
-    from .configs.load import words_of
+    from ..configs.load import words_of
 
     console.print(shlex.join(words_of(config)), style="dim", markup=False, highlight=False)

@@ -1,4 +1,7 @@
-"""Lists of names beside a dataset: object `.npy` (read without trusting it), `.json`, `.txt`."""
+"""Splits: named lists of scene ids, and the files they lie in.
+
+A file is `.json`, `.txt`, or an object `.npy` as datasets have it, which is read without trusting it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,63 @@ import io
 import json
 import pickle
 import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...errors import SceneError
-from ...store.atomic import write_atomic
-from .scene import Blob
+from ..errors import SceneError, SelectionError, did_you_mean
+from .atomic import write_atomic
+from .schema import check_scene_id
 
 SUFFIXES = (".json", ".txt", ".npy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A named list of scene ids."""
+
+    name: str
+    scenes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": "strata-split", "version": 1, "name": self.name, "scenes": list(self.scenes)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Split:
+        return cls(name=str(value["name"]), scenes=tuple(map(check_scene_id, value["scenes"])))
+
+
+def split_scenes(split: str, splits: Mapping[str, Iterable[str]], where: object) -> set[str]:
+    """Scene ids of a split.
+
+    Args:
+        split: `test/eth3d`, or `test` for the test splits of all datasets, or a .json or .txt file.
+        splits: those that are known.
+        where: what the error calls the place that knows them.
+
+    Raises:
+        SelectionError: there is no such split.
+        SceneError: the file cannot be read.
+    """
+    if is_list_file(split):
+        return set(read_names(Path(split)))
+    found = [set(ids) for name, ids in splits.items() if name == split or name.startswith(f"{split}/")]
+    if not found:
+        raise SelectionError(
+            f"there is no split {split!r}.",
+            where=where,
+            why="a split comes with the dataset's metadata, or is a .json or .txt file of scene ids",
+            fix=did_you_mean(split, {*splits, *(name.partition("/")[0] for name in splits)}),
+        )
+    return set.union(*found)
+
+
+def is_list_file(split: str) -> bool:
+    """Whether the word for a split names a file."""
+    return Path(split).suffix in (".json", ".txt")
 
 
 def read_names(path: Path) -> list[str]:
@@ -28,7 +78,14 @@ def read_names(path: Path) -> list[str]:
     Raises:
         SceneError: the file is unreadable, or holds anything but strings.
     """
-    data = Blob(suffix=path.suffix[1:], path=path).read()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SceneError(
+            f"the list of scenes cannot be read: {error.strerror}.",
+            where=path,
+            fix="name a file that is there",
+        ) from None
     read = {".json": _from_json, ".txt": _from_text, ".npy": _from_npy}.get(path.suffix)
     try:
         if read is None:

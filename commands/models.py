@@ -1,0 +1,38 @@
+"""`strata probe` and `strata train`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..configs.schema import CorrespondenceConfig, TrainVGGTConfig
+from .command import group, words_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+probe = group("Measurements on stored features.")
+train = group("Training on scenes or on stored features.")
+
+
+@words_command(
+    probe, "correspondence", CorrespondenceConfig, "strata probe correspondence store=feats.zarr", echo=True
+)
+def probe_correspondence(config: CorrespondenceConfig, console: Console) -> int:
+    """Score multiview correspondence of stored features."""
+    from ..probes.correspondence import run
+
+    return run(config, console)
+
+
+@words_command(
+    train,
+    "vggt",
+    TrainVGGTConfig,
+    "strata train vggt --preset train_vggt scenes=data/wai encoder=dinov3_base out=runs/vggt",
+    echo=True,
+)
+def train_vggt(config: TrainVGGTConfig, console: Console) -> int:
+    """Fine-tune VGGT, with any encoder inside, from images or from stored tokens. Run it again to resume."""
+    from ..train.vggt_command import run
+
+    return run(config, console)

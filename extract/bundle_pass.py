@@ -1,0 +1,187 @@
+"""One pass over the rows of a bundle: decoded ahead, forward in batches, kept behind on another thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import SceneError, ShardError
+from .forward import missing_field, narrowed, on_host
+from .lane import Lane
+from .plan import BundlePlan
+from .prepare import PreparedView, Request, prepare
+from .sink import Sink
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+GONE = "the scene was packed again before this view was extracted"
+DECODERS = min(16, os.cpu_count() or 1)
+
+
+class BundlePass:
+    """Takes every wanted row through all of it. Methods named `_keep*` run on the keeper's thread."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        part: BundlePlan,
+        layers: dict[str, Sink],
+        others: dict[str, Sink],
+        keeper: Lane,
+    ) -> None:
+        self.worker, self.plan, self.part = worker, worker.plan, part
+        self.layers, self.others, self.keeper = layers, others, keeper
+        self.unit = next(iter(part.layers.values())).arrays["tokens"].unit
+        needs = self.plan.encoder.info.needs
+        self.request = Request(
+            preprocess=self.plan.key.preprocess,
+            grid=part.bundle.grid,
+            patch=self.plan.encoder.info.patch_size,
+            points=("points" in others and bool(others["points"].rows)) or "token_point_world" in needs,
+            depth=("geometry" in others and bool(others["geometry"].rows)) or "depth_m" in needs,
+        )
+
+    def run(self, decoders: ThreadPoolExecutor) -> None:
+        rows = sorted(set().union(*(sink.rows for sink in self._sinks)))
+        seen: list[tuple[int, PreparedView | None]] = []
+        batch: list[tuple[int, PreparedView]] = []
+        for row, view in self._ahead(decoders, rows):
+            if batch and (row // self.unit != batch[0][0] // self.unit or len(batch) >= self.worker.batch):
+                self._forward(batch)
+                batch = []
+            seen.append((row, view))
+            if view is not None and self._takes(row, view):
+                batch.append((row, view))
+            if len(seen) >= self.worker.batch:
+                self._hand_over(partial(self._keep_views, seen))
+                seen = []
+        if batch:
+            self._forward(batch)
+        self._hand_over(partial(self._keep_views, seen))
+
+    @property
+    def _sinks(self) -> list[Sink]:
+        return [*self.layers.values(), *self.others.values()]
+
+    def _ahead(self, pool: ThreadPoolExecutor, rows: list[int]) -> Iterator[tuple[int, PreparedView | None]]:
+        """Rows in order, decoded ahead; None for a view that cannot be read."""
+        window = 2 * self.worker.batch + DECODERS
+        waiting: deque[tuple[int, Future[PreparedView | str]]] = deque()
+        for row in [*rows, None]:
+            while waiting and (row is None or len(waiting) >= window):
+                yield self._awaited(*waiting.popleft())
+            if row is not None:
+                waiting.append((row, pool.submit(self._prepared, row)))
+
+    def _awaited(self, row: int, future: Future[PreparedView | str]) -> tuple[int, PreparedView | None]:
+        start = time.perf_counter()
+        view = future.result()
+        self.worker.tally.wait_s += time.perf_counter() - start
+        if isinstance(view, str):
+            self.worker.tally.failures[self.part.bundle.id, row, None] = view
+            return row, None
+        self.worker.tally.decode_s += view.decode_s
+        return row, view
+
+    def _prepared(self, row: int) -> PreparedView | str:
+        source = self.part.sources[row]
+        if source is None:
+            return GONE
+        try:
+            return prepare(source.scene, source.view, self.request)
+        except (SceneError, ShardError) as error:
+            return error.what
+
+    def _takes(self, row: int, view: PreparedView) -> bool:
+        """Whether the view goes into a forward pass."""
+        wanted = any(sink.wants(row) for sink in self.layers.values())
+        return wanted and not missing_field(view, self.plan.encoder.info.needs)
+
+    def _forward(self, batch: list[tuple[int, PreparedView]]) -> None:
+        start = time.perf_counter()
+        layers = tuple(n for n, sink in self.layers.items() if any(sink.wants(row) for row, _ in batch))
+        maps = self.worker.encode([view for _, view in batch], layers)
+        cast = {
+            layer: {
+                name: narrowed(values[:, 0], self.plan.storages[layer])
+                for name, values in (("tokens", maps[layer].tokens), ("prefix", maps[layer].prefix))
+                if values is not None
+            }
+            for layer in layers
+        }
+        self.worker.tally.encode_s += time.perf_counter() - start
+        self._hand_over(partial(self._keep_features, [row for row, _ in batch], cast))
+
+    def _hand_over(self, keep: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        self.keeper.put(partial(self._keep, keep))
+        self.worker.tally.wait_s += time.perf_counter() - start
+
+    def _keep(self, keep: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        keep()
+        self.worker.tally.keep_s += time.perf_counter() - start
+
+    def _keep_views(self, views: list[tuple[int, PreparedView | None]]) -> None:
+        for row, view in views:
+            if view is None:
+                self._keep_nothing(row, self._sinks)
+                continue
+            self._keep_view(row, view)
+            lacks = missing_field(view, self.plan.encoder.info.needs)
+            if lacks and any(sink.wants(row) for sink in self.layers.values()):
+                self.worker.tally.failures[self.part.bundle.id, row, None] = f"the view has no {lacks}"
+                self._keep_nothing(row, list(self.layers.values()))
+
+    def _keep_nothing(self, row: int, sinks: list[Sink]) -> None:
+        counts = any(sink.wants(row) for sink in self.layers.values())
+        for sink in sinks:
+            if sink.wants(row):
+                sink.add(row, None)
+        if counts:
+            self.worker.finished(1)
+
+    def _keep_view(self, row: int, view: PreparedView) -> None:
+        """Hand the view's pixels, depth and points to whoever still wants them."""
+        values = {
+            "images": {"image": view.image},
+            "geometry": None if view.depth_m is None else {"depth_m": view.depth_m, "valid": view.valid},
+            "points": None
+            if view.points is None
+            else {
+                "token_point_world": view.points.world,
+                "token_valid": view.points.valid,
+                "token_spread_m": view.points.spread_m,
+            },
+        }
+        for name, sink in self.others.items():
+            if sink.wants(row):
+                sink.add(row, values[name])
+
+    def _keep_features(self, rows: list[int], cast: dict[str, dict[str, tuple[Tensor, Tensor]]]) -> None:
+        for layer, arrays in cast.items():
+            values = {name: on_host(tensor) for name, (tensor, _) in arrays.items()}
+            finite = np.logical_and.reduce([on_host(all_finite) for _, all_finite in arrays.values()])
+            self._keep_layer(layer, rows, values, finite)
+        self.worker.finished(len(rows))
+
+    def _keep_layer(
+        self, layer: str, rows: list[int], values: dict[str, np.ndarray], finite: np.ndarray
+    ) -> None:
+        sink = self.layers[layer]
+        for i, row in enumerate(rows):
+            if not sink.wants(row):
+                continue
+            if not finite[i]:
+                why = f"{layer} is not finite in {self.plan.storages[layer]}"
+                self.worker.tally.failures[self.part.bundle.id, row, layer] = why
+            sink.add(row, {name: array[i] for name, array in values.items()} if finite[i] else None)
