@@ -69,7 +69,8 @@ def write_model(model: VGGT, path: Path) -> Path:
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     file = path if path.suffix == ".safetensors" else path / WEIGHTS
     with whole_file(file) as partial:
-        save_file(state, partial, metadata={"format": "pt", _METADATA: json.dumps(config)})
+        # One entry alone: several are written in an order that changes from call to call.
+        save_file(state, partial, metadata={_METADATA: json.dumps(config)})
     if file != path:
         write_json(path / CONFIG, config)
     return path
