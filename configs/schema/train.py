@@ -86,7 +86,10 @@ class TrainVGGTConfig(SetsOptions, FitOptions):
     )
     pixels: Any = option([518, 518], "source=online: [height,width] that images are brought to")
     fit: str = option("crop", "source=online: crop | pad | stretch")
-    augment: str = option("mapanything", "source=online: mapanything | vggt | none")
+    augment: str = option(
+        "mapanything",
+        "source=online: mapanything | vggt (with fit=crop cut around the principal point) | none",
+    )
     max_images: int = option(48, "images of a batch; sets = max(1, max_images / views)")
     views: list[int] = option([2, 4], "fewest and most views of a set; one number is drawn for a batch")
     aspects: list[float] | None = option(
