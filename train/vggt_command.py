@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from rich.console import Console
 
@@ -16,10 +15,10 @@ from ..store.key import FITS, Size
 from . import augment
 from .augment import AugmentOptions
 from .camera_loss import CameraLossOptions
-from .checkpoint import load_model
 from .data import TrainingData, describe, open_data
 from .dense_loss import DenseLossOptions
-from .fit import Fitted, fit
+from .export import check_export_name, export
+from .fit import fit
 from .held_out import HeldOut
 from .losses import LossOptions
 from .set_batches import SetBatches
@@ -38,17 +37,17 @@ AUGMENTS: dict[str, AugmentOptions | None] = {
 def run(config: TrainVGGTConfig, console: Console) -> int:
     """Train, or go on with it; returns the exit code.
 
-    Leaves `<out>/model`, the model after the last epoch, and `<out>/best` where `best=` names a metric; both
-    are for `VGGT.from_pretrained`.
+    What it leaves is said in `export.py`.
 
     Raises:
         StrataError: an option, the data, or the model does not do.
     """
+    check_export_name(config)
     quiet = Console(quiet=True) if int(os.environ.get("RANK", "0")) else console
     task, model = make_task(config, quiet)
     fitted = fit(task, config, quiet, command=command_line("strata train vggt", config))
     if not int(os.environ.get("RANK", "0")):
-        _export(model, fitted, Path(config.out), quiet)
+        export(model, fitted, config, quiet)
     return 0
 
 
@@ -164,14 +163,3 @@ def _on_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _export(model: VGGT, fitted: Fitted, out: Path, console: Console) -> None:
-    saved = [model.save(out / "model")]
-    if fitted.best_checkpoint is not None:
-        load_model(fitted.best_checkpoint, model)
-        saved.append(model.save(out / "best"))
-    for path in saved:
-        console.print(
-            f"{path}: for strata.VGGT.from_pretrained", markup=False, highlight=False, soft_wrap=True
-        )

@@ -71,6 +71,11 @@ class TrainVGGTConfig(SetsOptions, FitOptions):
     weights: str = option("hub", "of the encoder: hub | random:<seed> | path of a checkpoint")
     layer: str = option("norm", "of the encoder: block<k>, norm, ...")
     train_encoder: bool = option(False, "train the encoder of encoder= too; others are trained unless frozen")
+    export_name: str | None = option(
+        None,
+        "what the trained encoder is called, which <out>/encoder holds; none = <encoder>-<folder of out=>",
+        changeable=True,
+    )
     split: str | None = option(None, "train on the scenes of this split (its name, or a file)")
     scene: str | None = option(None, "train on scenes whose id matches this glob")
     mix: str | None = option(
