@@ -56,23 +56,29 @@ class HeldOut:
     max_images: int
     form: str
 
+    @torch.no_grad()
     def measure(
         self, model: nn.Module, loss: Callable[[Batch], Mapping[str, Tensor]], shard: Shard
     ) -> dict[str, float]:
         """Means over all sets of all ranks: `loss`, and the measures if the model has cameras and a surface.
 
-        A set in which there is nothing to measure has no part in that mean.
+        A set in which there is nothing to measure has no part in that mean. Where several datasets are held
+        out, `<dataset>/<measure>` are the means over the sets of each.
         """
         device = next(model.parameters()).device
-        names = ("loss", *NAMES)
-        sums = torch.zeros(2, len(names), dtype=torch.float64, device=device)
+        names, datasets = ("loss", *NAMES), sorted({_dataset(draw) for draw in self.draws})
+        sums = torch.zeros(2, len(datasets), len(names), dtype=torch.float64, device=device)
         for batch in self._batches(shard):
-            on_device = to_device(batch, device)
-            values = self._values(model, on_device, loss)
+            values = self._values(model, to_device(batch, device), loss)
             there = values.isfinite()
-            sums += torch.stack((torch.where(there, values, 0).sum(0), there.sum(0).double()))
-        total, count = sum_over_ranks(sums, shard).tolist()
-        return {name: total[i] / count[i] for i, name in enumerate(names) if count[i]}
+            rows = torch.tensor([datasets.index(_dataset(draw)) for draw in batch["draws"]], device=device)
+            sums.index_add_(1, rows, torch.stack((torch.where(there, values, 0), there.double())))
+        total, count = sum_over_ranks(sums, shard).cpu()
+        found = _means(names, total.sum(0), count.sum(0))
+        if len(datasets) > 1:
+            for k, dataset in enumerate(datasets):
+                found |= _means([f"{dataset}/{name}" for name in names], total[k], count[k])
+        return found
 
     def shown(self) -> Iterator[tuple[Draw, Batch, np.ndarray | None]]:
         """A few sets for pictures: each as a batch of its own, and its images."""
@@ -109,3 +115,12 @@ class HeldOut:
 
 def _kind(draw: Draw) -> tuple[int, Any]:
     return len(draw.names), draw.grid or (0, 0)
+
+
+def _dataset(draw: Draw) -> str:
+    return draw.scene.partition("/")[0]
+
+
+def _means(names: Sequence[str], total: Tensor, count: Tensor) -> dict[str, float]:
+    """Of what there is any."""
+    return {name: float(total[i] / count[i]) for i, name in enumerate(names) if count[i]}

@@ -20,6 +20,7 @@ from .dense_loss import DenseLossOptions
 from .export import check_export_name, export
 from .fit import fit
 from .held_out import HeldOut
+from .held_out_table import show_datasets
 from .losses import LossOptions
 from .set_batches import SetBatches
 from .vggt import VGGTTask
@@ -46,6 +47,7 @@ def run(config: TrainVGGTConfig, console: Console) -> int:
     quiet = Console(quiet=True) if int(os.environ.get("RANK", "0")) else console
     task, model = make_task(config, quiet)
     fitted = fit(task, config, quiet, command=command_line("strata train vggt", config))
+    show_datasets(fitted.metrics, quiet)
     if not int(os.environ.get("RANK", "0")):
         export(model, fitted, config, quiet)
     return 0

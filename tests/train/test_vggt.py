@@ -160,7 +160,7 @@ def test_ranks_share_the_measuring(training, console, monkeypatch):
     monkeypatch.setattr(held_out, "sum_over_ranks", lambda values, shard: sums.append(values) or values)
     for rank in range(2):
         task.validate(model, Shard(rank=rank, count=2))
-    total, count = torch.stack(sums).sum(0).tolist()
+    total, count = torch.stack(sums).sum((0, 2)).tolist()
     assert count[0] == len(task.held_out.draws)
     together = [t / c for t, c in zip(total, count, strict=True)]
     assert together[0] == pytest.approx(alone["loss"], rel=1e-6)
