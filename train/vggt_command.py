@@ -80,6 +80,7 @@ def make_task(config: TrainVGGTConfig, console: Console) -> tuple[VGGTTask, VGGT
         pin=config.device != "cpu" and _on_gpu(),
     )
     held_out, endless = _held_out(config, data, size), config.steps_per_epoch is not None
+    _check_best(config.best, held_out)
     return VGGTTask(model, train, held_out, loss, describe(data), endless=endless), model
 
 
@@ -111,6 +112,23 @@ def _held_out(config: TrainVGGTConfig, data: TrainingData, size: Size) -> HeldOu
         max_images=max(1, config.max_images // config.accumulate),
         form=config.metrics,
     )
+
+
+def _check_best(best: str | None, held_out: HeldOut | None) -> None:
+    """Now, and not after the first epoch."""
+    name = "" if best is None else best.partition(":")[2]
+    if name and held_out is None:
+        raise ConfigError(
+            "nothing is held out, so no epoch is the best.",
+            where=f"best={best}",
+            fix="hold scenes out with val_split= or val_scene=, or leave best= out",
+        )
+    if name and held_out is not None and name not in held_out.names:
+        raise ConfigError(
+            f"no measure of held-out sets is called {name!r}.",
+            where=f"best={best}",
+            fix=did_you_mean(name, held_out.names),
+        )
 
 
 def _size(config: TrainVGGTConfig) -> Size:

@@ -27,6 +27,26 @@ def is_exported(name: str) -> bool:
     return (Path(name).expanduser() / PRESET).is_file()
 
 
+def check_folder(name: str) -> None:
+    """Nothing, if this unknown name does not look like a path.
+
+    Raises:
+        EncoderError: it does.
+    """
+    path = Path(name).expanduser()
+    if not path.is_dir() and len(path.parts) < 2:
+        return
+    inside = path / "encoder"
+    raise EncoderError(
+        f"{name} is not the folder of an encoder.",
+        where="encoder",
+        why=f"it has no {PRESET}" if path.is_dir() else "there is no such folder",
+        fix=f"give encoder={inside}"
+        if is_exported(str(inside))
+        else "give the folder `encoder` that a training left, or hf:<folder> for a model of transformers",
+    )
+
+
 def load_exported(name: str) -> Preset:
     """What the folder says of its encoder.
 

@@ -25,7 +25,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from ...errors import EncoderError, did_you_mean
 from .base import Encoder, EncoderInfo
-from .exported import PRESET, exported_weights, is_exported, load_exported
+from .exported import check_folder, exported_weights, is_exported, load_exported
 from .presets import Preset, load_preset, preset_names
 
 GROUP = "strata.encoders"
@@ -191,12 +191,13 @@ def _timm_info(name: str) -> EncoderInfo:
 
     info = timm_info(name.removeprefix(_TIMM))
     if info is None:
+        check_folder(name)
         known = timm_names() if name.startswith(_TIMM) else [*encoder_names(), *timm_names()]
         raise EncoderError(
             f"no encoder is called {name}.",
             where="encoder",
             why="it is neither a preset, an oracle, an installed entry point nor a model of timm;\n"
-            f"models of transformers are called hf:<repository or folder>, and a folder needs {PRESET} in it",
+            "models of transformers are called hf:<repository or folder>",
             fix=did_you_mean(name.removeprefix(_TIMM), known),
         )
     return info

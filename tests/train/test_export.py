@@ -167,8 +167,10 @@ def test_a_name_must_be_free(training, console, name):
 
 def test_a_folder_that_is_no_encoder_says_so(trained, tmp_path):
     out = trained(**BLOCK)
-    with pytest.raises(EncoderError, match=r"encoder\.yaml"):
+    with pytest.raises(EncoderError, match=rf"encoder\.yaml[\s\S]*give encoder={out}/encoder"):
         describe(str(out))
+    with pytest.raises(EncoderError, match="there is no such folder"):
+        describe(str(out / "nowhere"))
     folder = out / "encoder"
     (folder / "model.safetensors").unlink()
     with pytest.raises(EncoderError, match=r"model\.safetensors is not there"):

@@ -296,6 +296,10 @@ def test_presets_are_whole(name):
         ({"views": [2]}, ConfigError, "no range"),
         ({"camera": 0.0, "depth": 0.0, "point": 0.0}, ConfigError, "loss has no part"),
         ({"model": "nowhere.yaml"}, ConfigError, "vggt_tiny"),
+        ({"best": "max:pose_auc_3"}, ConfigError, r"best=max:pose_auc_3[\s\S]*mean pose_auc_30"),
+        ({"best": "min:loss", "val_scene": None}, ConfigError, "nothing is held out"),
+        ({"encoder": "oracle_world"}, EncoderError, "source=store"),
+        ({"encoder": "oracle_rgb", "train_encoder": True}, EncoderError, "without train_encoder=true"),
     ],
 )
 def test_options_that_cannot_be_meant(training, console, words, error, said):
@@ -306,7 +310,7 @@ def test_options_that_cannot_be_meant(training, console, words, error, said):
 @pytest.mark.parametrize(
     ("words", "error", "said"),
     [
-        ({"layer": "block3"}, LayerError, "block3"),
+        ({"layer": "block3"}, LayerError, r"has no block3 of vit_tiny_demo[\s\S]*encoder=\S+ layers=block3"),
         ({"encoder": "dinov2_base"}, SelectionError, "dinov2_base"),
         ({"train_encoder": True}, ConfigError, "cannot be trained"),
         ({"aspects": [0.5, 1.0]}, ConfigError, "one size"),

@@ -34,7 +34,8 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _OF_ENCODER = ("aggregator.patch_embed.", "aggregator.projection.")
 _FIX = (
     "give config= of the model that was saved, as far as it differs from the config found with the weights;\n"
-    "a head that the checkpoint does not have is left out with config={'track_head': None} and the like"
+    "a head that the checkpoint does not have is left out with config={'track_head': None} and the like;\n"
+    "of a training give <out>/model, where the config lies beside the weights"
 )
 _HEADS = ("camera_head", "depth_head", "point_head", "track_head")
 
