@@ -59,3 +59,5 @@ class SubmitConfig:
         None,
         "the cluster's dashboard, as http://host:8265; none = RAY_API_SERVER_ADDRESS, else this machine's",
     )
+    gpus: int = option(0, "GPUs that the job waits for, all on one node; 0 = it starts on the head node")
+    processes: int = option(1, "processes of `train` on that node, started by torchrun, one per GPU")
