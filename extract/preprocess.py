@@ -120,8 +120,10 @@ def token_from_source_px(
 
 def _cut(resized: np.ndarray, placement: Placement) -> np.ndarray:
     (height, width), (top, left) = placement.target, (placement.top, placement.left)
-    if top >= 0 and left >= 0:
-        return np.ascontiguousarray(resized[top : top + height, left : left + width])
+    inside = resized[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
+    if inside.shape[:2] == placement.target:
+        return np.ascontiguousarray(inside)
     out = np.zeros((height, width, *resized.shape[2:]), resized.dtype)
-    out[-top : -top + resized.shape[0], -left : -left + resized.shape[1]] = resized
+    rows, cols = max(0, -top), max(0, -left)
+    out[rows : rows + inside.shape[0], cols : cols + inside.shape[1]] = inside
     return out

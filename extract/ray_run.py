@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from ..store.atomic import write_atomic
 from ..store.writer import GroupWriter
 from .commit import device_name
+from .encoders.exported import is_exported
 from .extraction import Extraction
 from .owed import owed_units
 from .ray_crew import Crew, Shape
@@ -190,6 +191,7 @@ def _setup(extraction: Extraction, shape: Shape, nonce: str) -> Setup:
         "store": str(plan.root.absolute()),
         "shards": str(Path(config.shards).absolute()),
         "weights": str(weights.absolute()) if weights.is_file() else config.weights,
+        "encoder": str(Path(config.encoder).absolute()) if is_exported(config.encoder) else config.encoder,
     }
     return Setup(
         config=replace(config, **words),

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import ClusterError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-SUFFIXES = (".py", ".yaml", ".html")
+SUFFIXES = (".py", ".yaml", ".html", ".js")
 # The code is below 2 MB. Ray takes no more than 512 MB, after minutes of uploading.
 MOST_MB = 20
 

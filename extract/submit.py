@@ -26,12 +26,12 @@ def submit(words: Sequence[str], console: Console) -> int:
     """Send a command, or ask about a job.
 
     Args:
-        words: `[address=...]` and a whole command without the word `strata`; or `status [ID]`, `logs ID`,
-            `stop ID`, with `address=` before or after.
+        words: `[address=...] [gpus=N] [processes=N]` and a whole command without the word `strata`; or
+            `status [ID]`, `logs ID`, `stop ID`, with `address=` before or after.
         console: for the job's id, or what is asked for.
 
     Raises:
-        ConfigError: there is no command, or no id.
+        ConfigError: there is no command or no id, or a number cannot be meant.
         ClusterError: the cluster is out of reach, wants a token, or does not know the job.
     """
     own, command = split_words(words)
@@ -58,24 +58,46 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, command
 
 
-def entrypoint(command: Sequence[str], folder: Path) -> str:
+def entrypoint(command: Sequence[str], folder: Path, processes: int = 1) -> str:
     """The job's shell command; it starts in this folder where the cluster has it, so relative paths hold.
 
-    `-P`: a folder `strata` there is not taken for the code that the job carries.
+    A folder `strata` there is not taken for the code that the job carries, by no process of the job.
     """
-    start = shlex.join(["python", "-P", "-m", "strata", *command])
-    return f"cd {shlex.quote(str(folder))} || echo 'relative paths lead from here:' $PWD; {start}"
+    run = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"] * (processes > 1)
+    start = shlex.join(["python", "-m", *run, "strata", *command])
+    folder_text = shlex.quote(str(folder))
+    return f"cd {folder_text} || echo 'relative paths lead from here:' $PWD; PYTHONSAFEPATH=1 {start}"
 
 
 def _send(command: Sequence[str], config: SubmitConfig, console: Console) -> int:
+    _check_place(command, config)
     with jobs(config.address) as client, TemporaryDirectory(prefix="strata-stage-") as folder:
-        code, start = stage(Path(folder)), entrypoint(command, Path.cwd())
-        job = client.submit_job(entrypoint=start, runtime_env={"py_modules": [str(code)]})
+        code, start = stage(Path(folder)), entrypoint(command, Path.cwd(), config.processes)
+        # A job that reserves nothing sees all GPUs of the head node.
+        place = {"entrypoint_num_gpus": config.gpus} if config.gpus else {}
+        job = client.submit_job(entrypoint=start, runtime_env={"py_modules": [str(code)]}, **place)
     words = f"address={config.address} " if config.address else ""
     console.print(f"submitted {job}", highlight=False)
     for about in ABOUT_JOBS:
         console.print(f"[dim]strata submit {words}{about} {job}[/dim]", highlight=False, soft_wrap=True)
     return 0
+
+
+def _check_place(command: Sequence[str], config: SubmitConfig) -> None:
+    for name, least in (("gpus", 0), ("processes", 1)):
+        if getattr(config, name) < least:
+            raise ConfigError(
+                f"{name}={getattr(config, name)} cannot be meant.",
+                where=name,
+                fix=f"write {name}={least} or more",
+            )
+    if config.processes > 1 and command[0] != "train":
+        raise ConfigError(
+            f"{command[0]} does not run in several processes by torchrun.",
+            where=f"processes={config.processes}",
+            why="only train does; an extraction has backend=ray and workers=",
+            fix="leave processes= out",
+        )
 
 
 def _about(question: str, ids: Sequence[str], config: SubmitConfig, console: Console) -> int:

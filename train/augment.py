@@ -1,7 +1,7 @@
-"""Random changes of images while training: colours, grey, blur, and how much of the image is cut away.
+"""Random changes of images while training: colours, grey, blur; `crop.py` has what is cut away.
 
 What is done is drawn first, as a value, from a generator of the caller; doing it draws nothing. So a step can
-be repeated. Depth and intrinsics follow a cut by the functions of `preprocess.py`, as without one.
+be repeated.
 
 Shapes: V views, H W pixels.
 """
@@ -9,16 +9,15 @@ Shapes: V views, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as image_ops
 
-from ..errors import ConfigError, TrainError
-from ..extract.preprocess import Placement, place_crop
-from ..store.key import Size
+from ..errors import TrainError
+from .crop import Crop, MiddleCrop, PrincipalCrop, check, uniform
 
 JITTERS: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
     {
@@ -43,8 +42,7 @@ class AugmentOptions:
         blur_px: width of the blur's window, odd.
         blur_sigma_px: range that the blur's standard deviation is drawn from.
         alike_share: of the sets whose views are all changed alike.
-        crop_px: an image is scaled to cover up to so many pixels more than the target, fewer than this; the
-            middle is kept. 1 = no more.
+        crop: what is cut away, where images are cropped to fit.
 
     Raises:
         ConfigError: a number is out of range.
@@ -60,18 +58,17 @@ class AugmentOptions:
     blur_px: int = 5
     blur_sigma_px: tuple[float, float] = (0.1, 1.0)
     alike_share: float = 0.0
-    crop_px: int = 16
+    crop: Crop = field(default_factory=MiddleCrop)
 
     def __post_init__(self) -> None:
         for name in ("jitter_share", "grey_share", "blur_share", "alike_share"):
-            _check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a share, from 0 to 1")
+            check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a share, from 0 to 1")
         for name in ("brightness", "contrast", "saturation"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "0 changes nothing")
-        _check("hue", self.hue, 0 <= self.hue <= 0.5, "from 0 (no change) to 0.5 (any hue)")
-        _check("blur_px", self.blur_px, self.blur_px > 0 and self.blur_px % 2 == 1, "an odd number")
+            check(name, getattr(self, name), getattr(self, name) >= 0, "0 changes nothing")
+        check("hue", self.hue, 0 <= self.hue <= 0.5, "from 0 (no change) to 0.5 (any hue)")
+        check("blur_px", self.blur_px, self.blur_px > 0 and self.blur_px % 2 == 1, "an odd number")
         low, high = self.blur_sigma_px
-        _check("blur_sigma_px", self.blur_sigma_px, 0 < low <= high, "two numbers above 0, the smaller first")
-        _check("crop_px", self.crop_px, self.crop_px >= 1, "1 = cover the target and no more")
+        check("blur_sigma_px", self.blur_sigma_px, 0 < low <= high, "two numbers above 0, the smaller first")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +103,7 @@ def augment_colours(images: Tensor, options: AugmentOptions, generator: Generato
             why="[V, 3, H, W] of floats in [0, 1] is expected",
             fix="divide bytes by 255, and give one set of views at a time",
         )
-    alike = _uniform(0, 1, generator) < options.alike_share
+    alike = uniform(0, 1, generator) < options.alike_share
     changes = [draw_change(options, generator) for _ in range(1 if alike else len(images))]
     if alike:
         changes *= len(images)
@@ -118,13 +115,13 @@ def augment_colours(images: Tensor, options: AugmentOptions, generator: Generato
 def draw_change(options: AugmentOptions, generator: Generator) -> Change:
     """What is done to the next image."""
     jitters: tuple[tuple[str, float], ...] = ()
-    if _uniform(0, 1, generator) < options.jitter_share:
+    if uniform(0, 1, generator) < options.jitter_share:
         order = torch.randperm(len(JITTERS), generator=generator).tolist()
         names = [tuple(JITTERS)[i] for i in order]
         jitters = tuple((name, _factor(name, getattr(options, name), generator)) for name in names)
-    grey = _uniform(0, 1, generator) < options.grey_share
-    blurred = _uniform(0, 1, generator) < options.blur_share
-    sigma_px = _uniform(*options.blur_sigma_px, generator) if blurred else None
+    grey = uniform(0, 1, generator) < options.grey_share
+    blurred = uniform(0, 1, generator) < options.blur_share
+    sigma_px = uniform(*options.blur_sigma_px, generator) if blurred else None
     return Change(jitters=jitters, grey=grey, blur_sigma_px=sigma_px)
 
 
@@ -139,31 +136,10 @@ def changed(image: Tensor, change: Change, blur_px: int) -> Tensor:
     return image
 
 
-def draw_crop(
-    width: int, height: int, target: Size, options: AugmentOptions, generator: Generator
-) -> Placement:
-    """How an image of this size is scaled and cut to the target (height, width) this time.
-
-    The placement places the image, its depth and its intrinsics alike (`place_image`, `place_plane`,
-    `place_intrinsics`).
-    """
-    more = int(torch.randint(options.crop_px, (), generator=generator))
-    return place_crop(width, height, target, cover=(target[0] + more, target[1] + more))
-
-
 def _factor(name: str, strength: float, generator: Generator) -> float:
     if name == "hue":
-        return _uniform(-strength, strength, generator)
-    return _uniform(max(0.0, 1 - strength), 1 + strength, generator)
-
-
-def _uniform(low: float, high: float, generator: Generator) -> float:
-    return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
-
-
-def _check(name: str, value: object, holds: bool, fix: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name}={value} cannot be meant.", where=f"augment.{name}", fix=fix)
+        return uniform(-strength, strength, generator)
+    return uniform(max(0.0, 1 - strength), 1 + strength, generator)
 
 
 MAPANYTHING = AugmentOptions()
@@ -174,5 +150,5 @@ VGGT = AugmentOptions(
     saturation=0.5,
     blur_share=0.0,
     alike_share=0.7,
-    crop_px=1,
+    crop=PrincipalCrop(),
 )

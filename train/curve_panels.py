@@ -59,7 +59,8 @@ class Panel:
 def panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     """Loss first, then what the task returned, validation, rate, gradient norms, speed.
 
-    A metric of validation shares the panel of the training value of the same name.
+    A metric of validation shares the panel of the training value of the same name, and that of a part,
+    `<part>/<metric>`, the panel of the metric.
     """
     steps = [row for row in rows if row["kind"] == "step"]
     validations = [row for row in rows if row["kind"] == "validation"]
@@ -70,7 +71,8 @@ def panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
         name: [_line(steps, name)] for name in sorted(values, key=lambda name: name != "loss")
     }
     for name in _names(validations):
-        lines.setdefault(name, []).append(_line(validations, name, "validation", dots=True))
+        part, _, metric = name.rpartition("/")
+        lines.setdefault(metric, []).append(_line(validations, name, part or "validation", dots=True))
     lines |= {title: [_line(steps, name)] for name, title in OWN_PANELS.items() if name in names}
     lines["norm of the gradient"] = [_line(steps, name, name.removeprefix(NORM)) for name in norms]
     drawn = {title: tuple(line for line in found if line.steps.size) for title, found in lines.items()}

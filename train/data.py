@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..configs.schema import TrainVGGTConfig
-from ..errors import ConfigError, TrainError, did_you_mean
+from ..errors import ConfigError, LayerError, TrainError, did_you_mean
 from ..extract.scenes.scene import Scene
 from ..store.feature_store import FeatureStore
 from ..store.key import digest
@@ -98,7 +98,7 @@ def _online(config: TrainVGGTConfig, say: Say) -> TrainingData:
 def _stored(config: TrainVGGTConfig, say: Say) -> TrainingData:
     path = _given(config.store, "store", config)
     store = FeatureStore.open(path)
-    selection = store.select(_given(config.encoder, "encoder", config), layers=[config.layer])
+    selection = _selected(store, _given(config.encoder, "encoder", config), config.layer, path)
     splits = {name: split.scenes for name, split in store.splits().items()}
     chosen = choose_scenes(selection.scenes, splits, config, path)
     views = StoredViews(selection, [*chosen.train, *chosen.held_out])
@@ -108,7 +108,10 @@ def _stored(config: TrainVGGTConfig, say: Say) -> TrainingData:
     held_out, held_lost = placed_sets([one for one in sets if one.scene in held], views.grids)
     _say_left_out(chosen, views.left_out, say)
     if lost + held_lost:
-        say(f"left out {lost + held_lost:,} view sets: fewer than two views, or of several token grids")
+        say(
+            f"left out {lost + held_lost:,} view sets: fewer than two of their views have tokens, camera and "
+            "depth, or they have several token grids"
+        )
     draws = SetDraws(train_sets)
     _check_some(draws, chosen, views.left_out, path)
     say(
@@ -122,6 +125,20 @@ def _stored(config: TrainVGGTConfig, say: Say) -> TrainingData:
         fingerprint=digest([selection.fingerprint, [one.digest for one in sets]]),
         selection=selection,
     )
+
+
+def _selected(store: FeatureStore, encoder: str, layer: str, path: str) -> Selection:
+    try:
+        return store.select(encoder, layers=[layer])
+    except LayerError as error:
+        name = encoder.partition("@")[0]
+        raise LayerError(
+            f"the store has no {layer} of {name}.",
+            where=path,
+            why=f"stored are other layers: {error.why.removeprefix('it has ')}" if error.why else "",
+            fix=f"give layer= one of these, or add it: strata extract run shards=... store={path} "
+            f"encoder={name} layers={layer}",
+        ) from error
 
 
 def _given(value: str | None, name: str, config: TrainVGGTConfig) -> str:

@@ -234,7 +234,8 @@ class _Run:
         self._at = replace(self._at, metrics=kept)
         if metrics and self._folder:
             self._folder.validation(self._at.step, epochs, metrics)
-            told = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            # Names with a slash are of parts: too many for a line.
+            told = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
             self._say(f"epoch {epochs:,} of {self._config.epochs:,}: {told}")
 
     def _checkpoint(self) -> None:

@@ -56,28 +56,43 @@ class HeldOut:
     max_images: int
     form: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is measured; where several datasets are held out, of each by itself too."""
+        names, datasets = ("loss", *NAMES), self._datasets
+        parts = [f"{dataset}/" for dataset in datasets] if len(datasets) > 1 else []
+        return tuple(part + name for part in ("", *parts) for name in names)
+
+    @torch.no_grad()
     def measure(
         self, model: nn.Module, loss: Callable[[Batch], Mapping[str, Tensor]], shard: Shard
     ) -> dict[str, float]:
         """Means over all sets of all ranks: `loss`, and the measures if the model has cameras and a surface.
 
-        A set in which there is nothing to measure has no part in that mean.
+        A set in which there is nothing to measure has no part in that mean. Where several datasets are held
+        out, `<dataset>/<measure>` is the mean over the sets of one.
         """
-        device = next(model.parameters()).device
-        names = ("loss", *NAMES)
-        sums = torch.zeros(2, len(names), dtype=torch.float64, device=device)
+        device, datasets = next(model.parameters()).device, self._datasets
+        sums = torch.zeros(2, len(datasets), 1 + len(NAMES), dtype=torch.float64, device=device)
         for batch in self._batches(shard):
-            on_device = to_device(batch, device)
-            values = self._values(model, on_device, loss)
+            values = self._values(model, to_device(batch, device), loss)
             there = values.isfinite()
-            sums += torch.stack((torch.where(there, values, 0).sum(0), there.sum(0).double()))
-        total, count = sum_over_ranks(sums, shard).tolist()
-        return {name: total[i] / count[i] for i, name in enumerate(names) if count[i]}
+            rows = torch.tensor([datasets.index(_dataset(draw)) for draw in batch["draws"]], device=device)
+            sums.index_add_(1, rows, torch.stack((torch.where(there, values, 0), there.double())))
+        shared = sum_over_ranks(sums, shard).cpu()
+        if len(datasets) > 1:
+            shared = torch.cat((shared.sum(1, keepdim=True), shared), dim=1)
+        total, count = shared.flatten(1).tolist()
+        return {name: total[i] / count[i] for i, name in enumerate(self.names) if count[i]}
 
     def shown(self) -> Iterator[tuple[Draw, Batch, np.ndarray | None]]:
         """A few sets for pictures: each as a batch of its own, and its images."""
         for draw in self.draws[:: max(1, -(-len(self.draws) // SHOWN))]:
             yield draw, collated([self._read(draw)]), self.views.pictures(draw, self.look)
+
+    @property
+    def _datasets(self) -> list[str]:
+        return sorted({_dataset(draw) for draw in self.draws})
 
     def _values(
         self, model: nn.Module, batch: Batch, loss: Callable[[Batch], Mapping[str, Tensor]]
@@ -109,3 +124,7 @@ class HeldOut:
 
 def _kind(draw: Draw) -> tuple[int, Any]:
     return len(draw.names), draw.grid or (0, 0)
+
+
+def _dataset(draw: Draw) -> str:
+    return draw.scene.partition("/")[0]

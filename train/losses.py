@@ -84,13 +84,15 @@ def vggt_loss(
     maps = {"depth": ("depth", truth.depth[..., None]), "point": ("world_points", truth.points_world)}
     for name, (key, true) in maps.items():
         dense = getattr(options, name)
-        if dense is None:
-            continue
-        terms = dense_loss(checked[key], checked[f"{key}_conf"], true, valid, dense)
-        parts[name] = torch.stack(tuple(terms.values())).sum()
-        parts |= {f"{name}_{term}": value for term, value in terms.items()}
-        total = total + dense.weight * parts[name]
+        if dense is not None:
+            parts |= _with_sum(name, dense_loss(checked[key], checked[f"{key}_conf"], true, valid, dense))
+            total = total + dense.weight * parts[name]
     return {"loss": total, **parts}
+
+
+def _with_sum(name: str, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    total = torch.stack(tuple(terms.values())).sum()
+    return {name: total, **{f"{name}_{term}": value for term, value in terms.items()}}
 
 
 def _checked(predicted: Prediction, truth: DenseViews, options: LossOptions) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from ..extract.scenes.decode import decode_view
 from ..extract.scenes.open import open_scenes
 from ..extract.scenes.scene import Scene, SceneSource, View
 from ..extract.shards import ShardIndex
-from .augment import augment_colours, draw_crop
+from .augment import augment_colours
 from .draws import Covisible, Draw
 from .views import Look, SetViews, ViewSource, in_first_camera
 
@@ -90,17 +90,19 @@ class OnlineViews(ViewSource):
         assert view.K_px is not None
         decoded = decode_view(view)
         assert decoded.depth_m is not None
-        placement = self._placement(decoded.width, decoded.height, look, generator)
+        placement = self._placement(decoded.width, decoded.height, view.K_px, look, generator)
         return (
             place_image(decoded.image, placement),
             place_plane(decoded.depth_m, placement),
             place_intrinsics(view.K_px, placement),
         )
 
-    def _placement(self, width: int, height: int, look: Look, generator: Generator) -> Placement:
+    def _placement(
+        self, width: int, height: int, K_px: np.ndarray, look: Look, generator: Generator
+    ) -> Placement:
         assert look.size is not None
         if look.augment is not None and self._fit == "crop":
-            return draw_crop(width, height, look.size, look.augment, generator)
+            return look.augment.crop.draw(width, height, K_px, look.size, generator)
         return place(width, height, look.size, self._fit)
 
 

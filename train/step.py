@@ -89,6 +89,7 @@ class Stepper:
             TrainError: memory ran out although the pieces were halved before; or the task's loss is no loss.
         """
         set_rate(self.optimiser, rate)
+        halved_before = self.halved
         items = total(size(batch), self._shard, self._device)
         sums = self._backward(to_device(batch, self._device), items)
         sum_gradients(self._parameters, self._shard)
@@ -97,6 +98,8 @@ class Stepper:
         numbers = self._numbers(sums, norms, wants_stop())
         stops, halvings, *values = numbers[: 2 + len(sums)]
         self.halved = self.halved or halvings > 0
+        if self.halved and not halved_before:
+            self._tell()
         outcome = _outcome(
             dict(zip(sums, values, strict=True)),
             dict(zip(norms, numbers[2 + len(sums) :], strict=True)),
@@ -122,10 +125,6 @@ class Stepper:
         self.optimiser.zero_grad(set_to_none=True)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        self._notice(
-            f"memory ran out: batches are computed in {2 * self._accumulate} pieces from here on, "
-            f"with the same result; accumulate={2 * self._accumulate} starts that way"
-        )
         return self._backward(batch, items)
 
     def _pieces(self, batch: Batch, items: int) -> dict[str, Tensor]:
@@ -145,6 +144,14 @@ class Stepper:
         wishes = torch.tensor([float(stop), float(self.halved)], dtype=torch.float64, device=self._device)
         shared = sum_over_ranks(torch.cat([wishes, *(v.reshape(1) for v in sums.values())]), self._shard)
         return torch.cat([shared, *(norm.detach().double().reshape(1) for norm in norms.values())]).tolist()
+
+    def _tell(self) -> None:
+        """Said of any rank, as only one speaks."""
+        pieces = 2 * self._accumulate
+        self._notice(
+            f"memory ran out: batches are computed in {pieces} pieces from here on; "
+            f"accumulate={pieces} starts that way"
+        )
 
     def _too_little_memory(self, items: int) -> TrainError:
         pieces = self._accumulate * (2 if self.halved else 1)

@@ -72,8 +72,10 @@ class StoredViews(ViewSource):
             self.left_out[block.scene] = "no view has depth"
             return
         known = np.isfinite(K_px).all((1, 2)) & np.isfinite(poses).all((1, 2))
+        # Depth itself would be a lot to read before the first step.
+        known &= block.token_points().valid.any((1, 2))
         if not known.any():
-            self.left_out[block.scene] = "no view has a camera"
+            self.left_out[block.scene] = "no view has a camera and depth"
         for row in np.flatnonzero(known).tolist():
             self._places[block.scene, block.names[row]] = (block, row)
             self.grids[block.scene, block.names[row]] = block.grid

@@ -52,7 +52,7 @@ class Task(ABC):
         """Metrics on held-out data, without gradient and in evaluation mode.
 
         Every rank is asked at once, and what rank 0 returns counts: ranks that share the work bring it
-        together with `distributed.sum_over_ranks`.
+        together with `distributed.sum_over_ranks`. `<part>/<metric>` is that of a part of the data.
         """
         return {}
 

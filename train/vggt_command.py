@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from rich.console import Console
 
@@ -16,11 +15,12 @@ from ..store.key import FITS, Size
 from . import augment
 from .augment import AugmentOptions
 from .camera_loss import CameraLossOptions
-from .checkpoint import load_model
 from .data import TrainingData, describe, open_data
 from .dense_loss import DenseLossOptions
-from .fit import Fitted, fit
+from .export import check_export_name, export
+from .fit import fit
 from .held_out import HeldOut
+from .held_out_table import show_datasets
 from .losses import LossOptions
 from .set_batches import SetBatches
 from .vggt import VGGTTask
@@ -38,17 +38,18 @@ AUGMENTS: dict[str, AugmentOptions | None] = {
 def run(config: TrainVGGTConfig, console: Console) -> int:
     """Train, or go on with it; returns the exit code.
 
-    Leaves `<out>/model`, the model after the last epoch, and `<out>/best` where `best=` names a metric; both
-    are for `VGGT.from_pretrained`.
+    What it leaves is said in `export.py`.
 
     Raises:
         StrataError: an option, the data, or the model does not do.
     """
+    check_export_name(config)
     quiet = Console(quiet=True) if int(os.environ.get("RANK", "0")) else console
     task, model = make_task(config, quiet)
     fitted = fit(task, config, quiet, command=command_line("strata train vggt", config))
+    show_datasets(fitted.metrics, quiet)
     if not int(os.environ.get("RANK", "0")):
-        _export(model, fitted, Path(config.out), quiet)
+        export(model, fitted, config, quiet)
     return 0
 
 
@@ -79,6 +80,7 @@ def make_task(config: TrainVGGTConfig, console: Console) -> tuple[VGGTTask, VGGT
         pin=config.device != "cpu" and _on_gpu(),
     )
     held_out, endless = _held_out(config, data, size), config.steps_per_epoch is not None
+    _check_best(config.best, held_out)
     return VGGTTask(model, train, held_out, loss, describe(data), endless=endless), model
 
 
@@ -110,6 +112,23 @@ def _held_out(config: TrainVGGTConfig, data: TrainingData, size: Size) -> HeldOu
         max_images=max(1, config.max_images // config.accumulate),
         form=config.metrics,
     )
+
+
+def _check_best(best: str | None, held_out: HeldOut | None) -> None:
+    """Now, and not after the first epoch."""
+    name = "" if best is None else best.partition(":")[2]
+    if name and held_out is None:
+        raise ConfigError(
+            "nothing is held out, so no epoch is the best.",
+            where=f"best={best}",
+            fix="hold scenes out with val_split= or val_scene=, or leave best= out",
+        )
+    if name and held_out is not None and name not in held_out.names:
+        raise ConfigError(
+            f"no measure of held-out sets is called {name!r}.",
+            where=f"best={best}",
+            fix=did_you_mean(name, held_out.names),
+        )
 
 
 def _size(config: TrainVGGTConfig) -> Size:
@@ -164,14 +183,3 @@ def _on_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _export(model: VGGT, fitted: Fitted, out: Path, console: Console) -> None:
-    saved = [model.save(out / "model")]
-    if fitted.best_checkpoint is not None:
-        load_model(fitted.best_checkpoint, model)
-        saved.append(model.save(out / "best"))
-    for path in saved:
-        console.print(
-            f"{path}: for strata.VGGT.from_pretrained", markup=False, highlight=False, soft_wrap=True
-        )

@@ -15,7 +15,10 @@ class ExtractConfig(SetsOptions):
 
     shards: str = option(MISSING, "folder that `strata pack` wrote")
     store: str = option(MISSING, "the store, a folder that ends in .zarr")
-    encoder: str = option(MISSING, "a name of `strata encoders ls`, timm:<model name> or hf:<repository>")
+    encoder: str = option(
+        MISSING,
+        "a name of `strata encoders ls`, timm:<model name>, hf:<repository>, or an exported encoder's folder",
+    )
     weights: str = option("hub", "hub | random:<seed> | path of a checkpoint")
     layers: list[str] = option(
         ["1/4", "1/2", "3/4", "last"], "block<k>, k/m of the depth, norm (= last), patch_embed"
@@ -56,3 +59,5 @@ class SubmitConfig:
         None,
         "the cluster's dashboard, as http://host:8265; none = RAY_API_SERVER_ADDRESS, else this machine's",
     )
+    gpus: int = option(0, "GPUs that the job waits for, all on one node; 0 = it starts on the head node")
+    processes: int = option(1, "processes of `train` on that node, started by torchrun, one per GPU")

@@ -71,6 +71,11 @@ class TrainVGGTConfig(SetsOptions, FitOptions):
     weights: str = option("hub", "of the encoder: hub | random:<seed> | path of a checkpoint")
     layer: str = option("norm", "of the encoder: block<k>, norm, ...")
     train_encoder: bool = option(False, "train the encoder of encoder= too; others are trained unless frozen")
+    export_name: str | None = option(
+        None,
+        "what the trained encoder is called, which <out>/encoder holds; none = <encoder>-<folder of out=>",
+        changeable=True,
+    )
     split: str | None = option(None, "train on the scenes of this split (its name, or a file)")
     scene: str | None = option(None, "train on scenes whose id matches this glob")
     mix: str | None = option(
@@ -86,7 +91,10 @@ class TrainVGGTConfig(SetsOptions, FitOptions):
     )
     pixels: Any = option([518, 518], "source=online: [height,width] that images are brought to")
     fit: str = option("crop", "source=online: crop | pad | stretch")
-    augment: str = option("mapanything", "source=online: mapanything | vggt | none")
+    augment: str = option(
+        "mapanything",
+        "source=online: mapanything | vggt (with fit=crop cut around the principal point) | none",
+    )
     max_images: int = option(48, "images of a batch; sets = max(1, max_images / views)")
     views: list[int] = option([2, 4], "fewest and most views of a set; one number is drawn for a batch")
     aspects: list[float] | None = option(

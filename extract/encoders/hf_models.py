@@ -19,6 +19,7 @@ from .base import EncoderInfo
 from .hf_names import fill
 from .hf_place import Place
 from .hf_vit import HfViT
+from .presets import Preset
 from .weights import load_state, random_seed
 
 PREFIX = "hf:"
@@ -86,6 +87,18 @@ def create_hf(name: str, weights: str) -> HfViT:
     place, given = Place(name=name.removeprefix(PREFIX)), Place(name=weights)
     source = given if given.has_config else place
     return _create(_values(source.config(), source), _info(place, source), place, weights)
+
+
+def hf_preset(name: str, weights: str) -> Preset:
+    """What a preset of `hf:<repository or folder>` would say; arguments as of `create_hf`.
+
+    Raises:
+        EncoderError: there is no config in reach, or it is of a family without an adapter.
+    """
+    place, given = Place(name=name.removeprefix(PREFIX)), Place(name=weights)
+    source = given if given.has_config else place
+    model = {**_values(source.config(), source), "repository": place.name}
+    return Preset(info=_info(place, source), family="hf", model=model)
 
 
 def create_hf_preset(model: Mapping[str, Any], info: EncoderInfo, weights: str) -> HfViT:

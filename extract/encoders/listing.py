@@ -15,6 +15,7 @@ from ...errors import EncoderError
 from ...store.key import Preprocess
 from ...store.layers import resolve_layers
 from .base import EncoderInfo
+from .exported import is_exported, load_exported
 from .presets import load_preset, preset_names
 from .registry import describe, encoder_names
 
@@ -50,7 +51,7 @@ def info(name: str, console: Console, *, as_json: bool = False) -> int:
     Raises:
         EncoderError: the name is unknown.
     """
-    told = facts(describe(name))
+    told = {**facts(describe(name)), "family": family(name)}
     if as_json:
         print(json.dumps(told, indent=2))
         return 0
@@ -83,10 +84,10 @@ def default_layers(info: EncoderInfo) -> tuple[str, ...]:
 
 
 def family(name: str) -> str:
-    """Where it comes from: timm, transformers, oracle or entry point."""
-    if name in preset_names():
-        known = {"vit": "timm", "hf": "transformers"}
-        return known.get(load_preset(name).family, load_preset(name).family)
+    """Where it comes from: timm, transformers, dinov2, oracle or entry point."""
+    if name in preset_names() or is_exported(name):
+        preset = load_preset(name) if name in preset_names() else load_exported(name)
+        return {"vit": "timm", "hf": "transformers"}.get(preset.family, preset.family)
     if name in encoder_names():
         return "entry point"
     return "transformers" if name.startswith("hf:") else "timm"

@@ -22,7 +22,7 @@ class Preset:
     Attributes:
         info: what the encoder declares.
         family: `timm` (a model by its name), `vit` (timm's VisionTransformer from arguments), `hf` (a model
-            of transformers) or `oracle`.
+            of transformers), `dinov2` (a patch embedding of VGGT) or `oracle`.
         model: the timm name, the arguments, the config with its repository, or the oracle's kind.
     """
 
@@ -40,14 +40,26 @@ def preset_names() -> tuple[str, ...]:
 @cache
 def load_preset(name: str) -> Preset:
     """The preset of that name, one of `preset_names()`."""
+    return parse_preset(_folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
+
+
+def parse_preset(text: str, name: str | None = None) -> Preset:
+    """The preset of a YAML text.
+
+    Args:
+        name: of the encoder; None = the text has it.
+
+    Raises:
+        KeyError, TypeError: a field is missing, or not known.
+    """
     from omegaconf import OmegaConf
 
-    text = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     fields: Any = OmegaConf.to_container(OmegaConf.create(text))
     family, model = fields.pop("family"), fields.pop("model")
     for listed in ("mean", "std", "computes"):
         fields.update({listed: tuple(fields[listed])} if listed in fields else {})
-    info = EncoderInfo(name=name, **{**fields, "needs": frozenset(fields.get("needs", ()))})
+    fields.update({"name": name} if name else {})
+    info = EncoderInfo(**{**fields, "needs": frozenset(fields.get("needs", ()))})
     return Preset(info=info, family=family, model=model)
 
 

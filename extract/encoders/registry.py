@@ -25,6 +25,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from ...errors import EncoderError, did_you_mean
 from .base import Encoder, EncoderInfo
+from .exported import check_folder, exported_weights, is_exported, load_exported
 from .presets import Preset, load_preset, preset_names
 
 GROUP = "strata.encoders"
@@ -49,6 +50,8 @@ def describe(name: str) -> EncoderInfo:
         return load_preset(name).info
     if name in _entry_points():
         return _declared(name, _factory(name))
+    if is_exported(name):
+        return load_exported(name).info
     if name.startswith(_HF):
         from .hf_models import hf_info
 
@@ -60,8 +63,9 @@ def create(name: str, weights: str = "hub") -> Encoder:
     """The encoder, on the CPU in float32.
 
     Args:
-        name: one of `encoder_names()`, a timm name with or without tag and `timm:` before it, or `hf:`
-            and a repository of the Hugging Face hub or a folder that `save_pretrained` wrote.
+        name: one of `encoder_names()`, a timm name with or without tag and `timm:` before it, `hf:`
+            and a repository of the Hugging Face hub or a folder that `save_pretrained` wrote, or the folder
+            of an encoder that a training exported; `hub` are then the weights in it.
         weights: `hub`, `random:<seed>` (the same seed gives the same bytes), or the path of a
             `.safetensors` or torch checkpoint, for models of transformers also of their folder.
             Oracles have none.
@@ -73,6 +77,8 @@ def create(name: str, weights: str = "hub") -> Encoder:
         return _create_preset(load_preset(name), weights)
     if name in _entry_points():
         return _create_third_party(name, weights)
+    if is_exported(name):
+        return _create_preset(load_exported(name), exported_weights(name, weights))
     if name.startswith(_HF):
         from .hf_models import create_hf
 
@@ -83,6 +89,29 @@ def create(name: str, weights: str = "hub") -> Encoder:
     return create_timm(info.name, info, weights)
 
 
+def origin(name: str, weights: str) -> Preset | None:
+    """The preset of an encoder, or what one would say of it; None for one of somebody else's package.
+
+    Args:
+        name, weights: as `create` takes them.
+
+    Raises:
+        EncoderError: the name is unknown.
+    """
+    if name in preset_names():
+        return load_preset(name)
+    if name in _entry_points():
+        return None
+    if is_exported(name):
+        return load_exported(name)
+    if name.startswith(_HF):
+        from .hf_models import hf_preset
+
+        return hf_preset(name, weights)
+    info = _timm_info(name)
+    return Preset(info=info, family="timm", model=info.name)
+
+
 def _create_preset(preset: Preset, weights: str) -> Encoder:
     if preset.family == "oracle":
         return _create_oracle(preset, weights)
@@ -91,6 +120,11 @@ def _create_preset(preset: Preset, weights: str) -> Encoder:
 
         assert isinstance(preset.model, dict)
         return create_hf_preset(preset.model, preset.info, weights)
+    if preset.family == "dinov2":
+        from .vggt.dino_encoder import create_dino
+
+        assert isinstance(preset.model, dict)
+        return create_dino(preset.model, preset.info, weights)
     from .timm_models import create_timm
 
     return create_timm(preset.model, preset.info, weights)
@@ -157,6 +191,7 @@ def _timm_info(name: str) -> EncoderInfo:
 
     info = timm_info(name.removeprefix(_TIMM))
     if info is None:
+        check_folder(name)
         known = timm_names() if name.startswith(_TIMM) else [*encoder_names(), *timm_names()]
         raise EncoderError(
             f"no encoder is called {name}.",

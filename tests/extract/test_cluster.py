@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 from strata.extract.stage import PACKAGE, stage
 
 pytestmark = pytest.mark.slow
@@ -178,6 +180,41 @@ def test_a_submitted_extraction_writes_the_bytes_of_a_local_one(cluster: Cluster
     job = ["ray", "job", "submit", "--address", cluster.dashboard, "--", *again, *paths]
     assert "6 views, 0 computed, 6 were there" in cluster.run(*job, RAY_AUTH_MODE="token")
     assert cluster.strata("submit", "status", f"address={cluster.dashboard}").count("SUCCEEDED") >= 2
+
+
+SIZES = """
+{img_size: 56, embed_dim: 32, depth: 2, num_heads: 2, mlp_ratio: 2.0, num_register_tokens: 1,
+ encoder: {type: conv}, camera_head: {trunk_depth: 1, num_heads: 2, mlp_ratio: 2.0, iters: 2},
+ dpt: {features: 16, out_channels: [16, 16, 16, 16]}}
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_submitted_training_ends_with_the_weights_of_a_local_one(
+    cluster: Cluster, words: list[str], processes: int
+):
+    (cluster.folder / "sizes.yaml").write_text(SIZES)
+    size = ["pixels=[42,56]", "views=[2,2]", "set_count=4", "augment=none", "curves=false", "device=cpu"]
+    train = [
+        "train",
+        "vggt",
+        "model=sizes.yaml",
+        "scenes=shards",
+        "scene=*",
+        "epochs=1",
+        "depth=0",
+        "point=0",
+        *size,
+    ]
+    local, job = f"local-{processes}", f"job-{processes}"
+    cluster.strata(*train, f"out={local}", "max_images=4", f"accumulate={processes}")
+    command = [f"processes={processes}", "--", *train, f"out={job}", f"max_images={4 // processes}"]
+    assert "for strata.VGGT.from_pretrained" in cluster.submit(*command)
+    ours, theirs = (load_file(cluster.folder / out / "model" / "model.safetensors") for out in (job, local))
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5, msg=name)
+    # The same command finds its checkpoint, and has nothing to do.
+    assert "goes on after step 4" in cluster.submit(*command)
 
 
 def test_a_driver_connects_by_address(cluster: Cluster, words: list[str], tree):

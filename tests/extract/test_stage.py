@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from strata.errors import ClusterError
-from strata.extract.stage import code_digest, package_files, stage
+from strata.extract.stage import PACKAGE, code_digest, package_files, stage
 
 
 @pytest.fixture
@@ -80,3 +81,12 @@ def test_the_staged_package_runs_alone(tmp_path: Path):
         text=True,
     )
     assert ran.stdout.startswith("strata "), ran.stderr
+
+
+def test_all_data_of_the_package_is_staged():
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["tool"]["setuptools"]
+    staged = set(package_files())
+    for package, globs in project["package-data"].items():
+        folder = PACKAGE.joinpath(*package.split(".")[1:])
+        data = {path.relative_to(PACKAGE) for one in globs for path in folder.glob(one)}
+        assert data - {Path("py.typed")} <= staged

@@ -20,9 +20,10 @@ class Client:
     def __init__(self) -> None:
         self.sent: dict = {}
 
-    def submit_job(self, entrypoint: str, runtime_env: dict) -> str:
+    def submit_job(self, entrypoint: str, runtime_env: dict, **place: int) -> str:
         (code,) = runtime_env["py_modules"]
         self.sent = {"entrypoint": entrypoint, "keys": list(runtime_env), "name": Path(code).name}
+        self.sent["place"] = place
         self.sent["is_code"] = (Path(code) / "__main__.py").is_file()
         return "raysubmit_1"
 
@@ -71,9 +72,21 @@ def test_words_before_the_command_are_our_own(words, own, command):
     assert split_words(words) == (own, command)
 
 
+def test_training_in_several_processes_waits_for_its_gpus(client: Client, console: Console):
+    assert submit(["gpus=8", "processes=8", "train", "vggt", "out=a"], console) == 0
+    run = "python -m torch.distributed.run --standalone --nproc-per-node=8 -m strata train vggt out=a"
+    assert client.sent["entrypoint"].endswith(f"; PYTHONSAFEPATH=1 {run}")
+    assert client.sent["place"] == {"entrypoint_num_gpus": 8}
+    assert submit(["pack", "out=a"], console) == 0
+    assert client.sent["place"] == {}
+    for words in (["gpus=-1", "pack"], ["processes=0", "train"], ["processes=2", "extract", "run"]):
+        with pytest.raises(ConfigError):
+            submit(words, console)
+
+
 def test_the_job_is_the_command_with_the_staged_code(client: Client, console: Console):
     assert submit(["address=h:1", "extract", "run", "scene=a b/*"], console) == 0
-    assert client.sent["entrypoint"].endswith("; python -P -m strata extract run 'scene=a b/*'")
+    assert client.sent["entrypoint"].endswith("; PYTHONSAFEPATH=1 python -m strata extract run 'scene=a b/*'")
     assert client.sent["entrypoint"].startswith(f"cd {Path.cwd()} || ")
     assert client.sent["keys"] == ["py_modules"]
     assert (client.sent["name"], client.sent["is_code"]) == ("strata", True)

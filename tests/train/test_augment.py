@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from strata.errors import ConfigError, TrainError
-from strata.extract.preprocess import place, place_image, place_intrinsics, place_plane
 from strata.train.augment import (
     MAPANYTHING,
     VGGT,
@@ -19,7 +16,6 @@ from strata.train.augment import (
     augment_colours,
     changed,
     draw_change,
-    draw_crop,
 )
 
 NEVER = AugmentOptions(jitter_share=0, grey_share=0, blur_share=0)
@@ -107,38 +103,6 @@ def test_views_are_changed_alike_or_each_in_its_own_way(share: float, alike: boo
     assert torch.equal(first, second) == alike
 
 
-def test_a_crop_of_one_pixel_is_the_one_without(shared: Path):
-    golden = json.loads((shared / "golden" / "wai" / "golden.json").read_text())
-    placement = draw_crop(160, 120, (56, 84), replace(MAPANYTHING, crop_px=1), seeded())
-    assert placement == place(160, 120, (56, 84), "crop")
-    K_px = np.array([[140.0, 0, 79.5], [0, 140.0, 59.5], [0, 0, 1]])
-    np.testing.assert_allclose(place_intrinsics(K_px, placement), golden["K_84x56"], atol=1e-5)
-
-
-def test_depth_and_intrinsics_follow_the_crop():
-    K_px = np.array([[60.0, 0, 40.0], [0, 60.0, 30.0], [0, 0, 1]])
-    v, u = np.mgrid[:64, :80].astype(np.float64)
-    plane = np.array([0.2, -0.1, 1.0])  # n . X = 2
-    depth_m = 2 / ((u - 40) / 60 * plane[0] + (v - 30) / 60 * plane[1] + plane[2])
-    image = np.repeat((2 * u)[..., None], 3, -1).astype(np.uint8)
-    scales = set()
-    for seed in range(12):
-        placement = draw_crop(80, 64, (42, 56), MAPANYTHING, seeded(seed))
-        new_K, scale = place_intrinsics(K_px, placement), placement.affine[0]
-        scales.add(round(scale, 6))
-        assert 0.7 <= scale <= (42 + 15) / 64 + 1e-6
-        placed = place_plane(depth_m, placement)
-        assert placed.shape == (42, 56)
-        rows, cols = np.mgrid[:42, :56]
-        rays = np.stack(((cols - new_K[0, 2]) / new_K[0, 0], (rows - new_K[1, 2]) / new_K[1, 1]), -1)
-        on_plane = placed * (rays @ plane[:2] + plane[2])
-        # Depth is the nearest source pixel's: up to a pixel away, a step of depth of 0.4 % here.
-        np.testing.assert_allclose(on_plane, 2, rtol=0.01)
-        shade = place_image(image, placement)[21, 28, 0] / 2
-        assert shade == pytest.approx((28 - placement.affine[1]) / scale, abs=1)
-    assert len(scales) > 5
-
-
 @pytest.mark.parametrize(
     "given",
     [torch.zeros(3, 4, 5), torch.zeros(2, 4, 5, 5), torch.zeros(2, 3, 4, 5, dtype=torch.uint8)],
@@ -159,7 +123,6 @@ def test_other_images_are_refused(given: torch.Tensor):
         {"hue": 0.6},
         {"blur_px": 4},
         {"blur_sigma_px": (0.0, 1.0)},
-        {"crop_px": 0},
     ],
     ids=lambda wrong: next(iter(wrong)),
 )

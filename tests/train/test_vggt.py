@@ -14,9 +14,10 @@ import strata
 import torch
 from safetensors.torch import load_file
 from strata.configs.load import load
-from strata.configs.schema import TrainVGGTConfig
+from strata.configs.schema import ExtractConfig, TrainVGGTConfig
 from strata.configs.shipped import shipped
 from strata.errors import ConfigError, EncoderError, LayerError, SelectionError, TrainError
+from strata.extract.run import run as extract
 from strata.store.view_sets import read_sets, write_sets
 from strata.train import held_out
 from strata.train.distributed import Shard
@@ -41,20 +42,46 @@ def rows(out: str | Path) -> list[dict]:
     return [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
 
 
+def first_batch(task) -> dict:
+    batches = task.batches(0, 0, Shard())
+    batch = next(batches)
+    batches.close()
+    return batch
+
+
 @pytest.mark.parametrize("layer", ["norm", "block0"])
 def test_stored_tokens_and_images_give_one_loss(training, rooms, console, layer):
     online, _ = make_task(training(sets=rooms.sets, layer=layer, **ENCODER), console)
     stored, _ = make_task(from_store(training, rooms, layer=layer), console)
-    losses = []
-    for task in (online, stored):
-        batches = task.batches(0, 0, Shard())
-        batch = next(batches)
-        batches.close()
-        losses.append({"draws": batch["draws"], **task.loss(task.model, batch)})
-    assert [d.names for d in losses[0].pop("draws")] == [d.names for d in losses[1].pop("draws")]
+    batches = [first_batch(task) for task in (online, stored)]
+    losses = [task.loss(task.model, batch) for task, batch in zip((online, stored), batches, strict=True)]
+    assert [d.names for d in batches[0]["draws"]] == [d.names for d in batches[1]["draws"]]
     assert losses[0].keys() == losses[1].keys()
     for name, value in losses[0].items():
         torch.testing.assert_close(value, losses[1][name], atol=2e-5, rtol=2e-5, msg=name)
+
+
+def test_tokens_in_half_precision_give_the_loss_up_to_their_rounding(training, rooms, console, tmp_path):
+    config = training(sets=rooms.sets, **ENCODER)
+    store = str(tmp_path / "half.zarr")
+    words = {"layers": ["norm"], "pixels": [42, 56], "orient": "scene", "storage": "f16", "sets": rooms.sets}
+    extract(ExtractConfig(shards=rooms.shards, store=store, **ENCODER, **words), console)
+    half, _ = make_task(from_store(training, SimpleNamespace(store=store)), console)
+    batch = first_batch(half)
+    assert batch["tokens"].dtype == torch.float16
+    online, model = make_task(config, console)
+    seen = first_batch(online)
+    tokens = model.aggregator.encode(seen.pop("images").float() / 255)
+    tokens = tokens.unflatten(2, batch["tokens"].shape[2:4]).requires_grad_()
+    exact = online.loss(model, {**seen, "tokens": tokens})["loss"]
+    (slope,) = torch.autograd.grad(exact, tokens)
+    # A number is rounded by 2^-11 of itself at most, by 2^-25 near 0; a tenth is for what is not linear.
+    rounding = (slope.abs() * (tokens.abs() * 2**-11 + 2**-25)).sum()
+    bound = 1.1 * rounding.item() + 2e-5 * exact.item()
+    assert bound < 0.01 * exact
+    assert abs(half.loss(half.model, batch)["loss"] - exact) < bound
+    swapped = {**batch, "tokens": batch["tokens"].flip(1)}
+    assert abs(half.loss(half.model, swapped)["loss"] - exact) > bound
 
 
 def test_a_run_leaves_a_model_that_answers_alike(training, console, tmp_path):
@@ -160,7 +187,7 @@ def test_ranks_share_the_measuring(training, console, monkeypatch):
     monkeypatch.setattr(held_out, "sum_over_ranks", lambda values, shard: sums.append(values) or values)
     for rank in range(2):
         task.validate(model, Shard(rank=rank, count=2))
-    total, count = torch.stack(sums).sum(0).tolist()
+    total, count = torch.stack(sums).sum((0, 2)).tolist()
     assert count[0] == len(task.held_out.draws)
     together = [t / c for t, c in zip(total, count, strict=True)]
     assert together[0] == pytest.approx(alone["loss"], rel=1e-6)
@@ -269,6 +296,10 @@ def test_presets_are_whole(name):
         ({"views": [2]}, ConfigError, "no range"),
         ({"camera": 0.0, "depth": 0.0, "point": 0.0}, ConfigError, "loss has no part"),
         ({"model": "nowhere.yaml"}, ConfigError, "vggt_tiny"),
+        ({"best": "max:pose_auc_3"}, ConfigError, r"best=max:pose_auc_3[\s\S]*mean pose_auc_30"),
+        ({"best": "min:loss", "val_scene": None}, ConfigError, "nothing is held out"),
+        ({"encoder": "oracle_world"}, EncoderError, "source=store"),
+        ({"encoder": "oracle_rgb", "train_encoder": True}, EncoderError, "without train_encoder=true"),
     ],
 )
 def test_options_that_cannot_be_meant(training, console, words, error, said):
@@ -279,7 +310,7 @@ def test_options_that_cannot_be_meant(training, console, words, error, said):
 @pytest.mark.parametrize(
     ("words", "error", "said"),
     [
-        ({"layer": "block3"}, LayerError, "block3"),
+        ({"layer": "block3"}, LayerError, r"has no block3 of vit_tiny_demo[\s\S]*encoder=\S+ layers=block3"),
         ({"encoder": "dinov2_base"}, SelectionError, "dinov2_base"),
         ({"train_encoder": True}, ConfigError, "cannot be trained"),
         ({"aspects": [0.5, 1.0]}, ConfigError, "one size"),

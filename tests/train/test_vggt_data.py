@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from strata.errors import ConfigError, SceneError, TrainError
+from strata.configs.schema import ExtractConfig, PackConfig
+from strata.errors import ConfigError, TrainError
+from strata.extract.pack import pack
+from strata.extract.run import run as extract
 from strata.store.schema import ViewSet
+from strata.store.view_sets import read_sets
 from strata.train.data import open_data
 from strata.train.distributed import Shard
 from strata.train.draws import Covisible, Draw, SetDraws, WalkDraws, placed_sets
@@ -47,8 +54,8 @@ def test_a_batch_is_the_same_from_wherever_the_epoch_is_entered(training, consol
 
 
 def test_augmentation_changes_images_and_not_the_truth_without_a_cut(training, console):
-    plain = batches_of(training(), console, count=1)[0]
-    changed = batches_of(training(augment="vggt"), console, count=1)[0]
+    plain = batches_of(training(fit="stretch"), console, count=1)[0]
+    changed = batches_of(training(fit="stretch", augment="vggt"), console, count=1)[0]
     assert torch.equal(plain["depth"], changed["depth"])
     assert not torch.allclose(plain["images"] / 255, changed["images"], atol=0.02)
 
@@ -208,24 +215,48 @@ def test_nothing_to_train_on_is_explained(training, console):
         make_task(training(scene=None, val_scene=None), console)
 
 
-def test_scenes_without_depth_are_left_out_with_the_reason(training, rooms, tmp_path, console):
-    import shutil
+def without_depth(scenes: Path, scene: str, frames: slice) -> None:
+    """Take the depth of these frames away from a room."""
+    path = scenes / "synthetic" / scene / "scene_meta.json"
+    document = json.loads(path.read_text())
+    for frame in document["frames"][frames]:
+        (path.parent / frame.pop("depth")).unlink()
+    path.write_text(json.dumps(document))
 
-    bare = tmp_path / "bare"
-    shutil.copytree(rooms.folder / "scenes", bare)
+
+@pytest.fixture
+def bare(rooms, tmp_path) -> Path:
+    """A copy of the rooms, to take from."""
+    return Path(shutil.copytree(rooms.folder / "scenes", tmp_path / "bare"))
+
+
+def test_scenes_without_depth_are_left_out_with_the_reason(training, bare, console):
     for scene in ("room_0", "room_1"):
-        for meta in (bare / "synthetic" / scene).glob("scene_meta.json"):
-            import json
-
-            document = json.loads(meta.read_text())
-            for frame in document["frames"]:
-                frame.pop("depth", None)
-            document.get("frame_modalities", {}).pop("depth", None)
-            meta.write_text(json.dumps(document))
-        shutil.rmtree(bare / "synthetic" / scene / "depth", ignore_errors=True)
-    with pytest.raises((TrainError, SceneError)) as raised:
+        without_depth(bare, scene, slice(None))
+    with pytest.raises(TrainError, match="no view has depth"):
         make_task(training(scenes=str(bare)), console)
-    assert "no view has depth" in str(raised.value)
+
+
+def test_views_without_depth_drop_out_of_sets_online_and_stored(training, rooms, bare, tmp_path, console):
+    without_depth(bare, "room_0", slice(1, 3))
+    shards, store = str(tmp_path / "shards"), str(tmp_path / "f.zarr")
+    pack(PackConfig(scenes=str(bare), out=shards), console)
+    encoder = {"encoder": "vit_tiny_demo", "weights": "random:0"}
+    words = {"layers": ["norm"], "pixels": [42, 56], "orient": "scene", "sets": rooms.sets, "shards": shards}
+    extract(ExtractConfig(store=store, **encoder, **words), console)
+    found = []
+    for source in ({"scenes": str(bare)}, {"source": "store", "store": store, "sets": None}):
+        config = training(**{"sets": rooms.sets, "views": [3, 3], "scene": "*/room_0", **encoder, **source})
+        task, _ = make_task(config, console)
+        drawn = task.train.draws
+        sets = [drawn.draw("synthetic", i, 3, None) for i in range(drawn.counts()["synthetic"])]
+        found.append([(one.scene, one.names) for one in sets])
+    assert found[0] == found[1]
+    scene = json.loads((bare / "synthetic" / "room_0" / "scene_meta.json").read_text())
+    bare_views = {frame["frame_name"] for frame in scene["frames"][1:3]}
+    assert not any(bare_views & set(names) for _, names in found[0])
+    before = [one.members for one in read_sets(rooms.sets) if one.scene == "synthetic/room_0"]
+    assert any(bare_views & set(members) for members in before)
 
 
 def test_reading_ahead_keeps_the_order_and_ends_its_threads():

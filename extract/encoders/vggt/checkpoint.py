@@ -34,7 +34,8 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _OF_ENCODER = ("aggregator.patch_embed.", "aggregator.projection.")
 _FIX = (
     "give config= of the model that was saved, as far as it differs from the config found with the weights;\n"
-    "a head that the checkpoint does not have is left out with config={'track_head': None} and the like"
+    "a head that the checkpoint does not have is left out with config={'track_head': None} and the like;\n"
+    "of a training give <out>/model, where the config lies beside the weights"
 )
 _HEADS = ("camera_head", "depth_head", "point_head", "track_head")
 
@@ -69,7 +70,8 @@ def write_model(model: VGGT, path: Path) -> Path:
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     file = path if path.suffix == ".safetensors" else path / WEIGHTS
     with whole_file(file) as partial:
-        save_file(state, partial, metadata={"format": "pt", _METADATA: json.dumps(config)})
+        # One entry alone: several are written in an order that changes from call to call.
+        save_file(state, partial, metadata={_METADATA: json.dumps(config)})
     if file != path:
         write_json(path / CONFIG, config)
     return path

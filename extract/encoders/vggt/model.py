@@ -152,21 +152,9 @@ class VGGT(nn.Module):
                 for NaN, except in compiled code and when training on an accelerator.
         """
         inputs = self._checked(images, query_points, tokens)
-        if inputs.query_points is not None and self.track_head is None:
-            raise EncoderError(
-                "this VGGT tracks no points.",
-                where="query_points",
-                why="its config has track_head none",
-                fix="leave query_points out",
-            )
         layers = self._aggregated(inputs, self._read_by_heads(inputs))
-        outputs: dict[str, Any] = {}
-        device = self.aggregator.camera_token.device.type
-        with torch.autocast(device, enabled=False):
-            if self.camera_head is not None:
-                poses = self.camera_head(layers[self.config.depth - 1][:, :, 0])
-                outputs |= {"pose_enc": poses[-1], "pose_enc_list": poses}
-            outputs |= self._dense(layers, inputs)
+        with torch.autocast(self.aggregator.camera_token.device.type, enabled=False):
+            outputs = self._cameras(layers) | self._dense(layers, inputs)
         if inputs.query_points is not None:
             outputs |= self._tracks(layers, inputs)
         if not self.training and inputs.images is not None:
@@ -204,6 +192,13 @@ class VGGT(nn.Module):
     def _checked(
         self, images: Tensor | Sequence[Tensor] | None, query_points: Tensor | None, tokens: Tensor | None
     ) -> Inputs:
+        if query_points is not None and self.track_head is None:
+            raise EncoderError(
+                "this VGGT tracks no points.",
+                where="query_points",
+                why="its config has track_head none",
+                fix="leave query_points out",
+            )
         weights = self.aggregator.camera_token
         waits = self.training and weights.device.type != "cpu"
         return checked_inputs(
@@ -237,6 +232,12 @@ class VGGT(nn.Module):
                 why=f"the model's patch embedding has {width}",
                 fix="give tokens of that very encoder and layer, or build the model for yours",
             )
+
+    def _cameras(self, layers: Mapping[int, Tensor]) -> dict[str, Any]:
+        if self.camera_head is None:
+            return {}
+        poses = self.camera_head(layers[self.config.depth - 1][:, :, 0])
+        return {"pose_enc": poses[-1], "pose_enc_list": poses}
 
     def _dense(self, layers: Mapping[int, Tensor], inputs: Inputs) -> dict[str, Tensor]:
         outputs = {}

@@ -62,12 +62,13 @@ class DinoPatchEmbed(nn.Module):
 
     def sequence(self, images: Tensor) -> Tensor:
         """All tokens [N, T + R C, D] before the final norm, class, registers, patches, of [N, 3, H, W]."""
-        x = self._embedded(normalised(images, self.mean, self.std))
+        x = self.embedded(normalised(images, self.mean, self.std))
         for block in self.blocks:
             x = run_block(block, x, active=self.checkpointing and self.training)
         return x
 
-    def _embedded(self, images: Tensor) -> Tensor:
+    def embedded(self, images: Tensor) -> Tensor:
+        """The sequence [N, T + R C, D] that enters the first block, of normalised images [N, 3, H, W]."""
         rows, cols = (side // self.patch_size for side in images.shape[-2:])
         x = self.patch_embed(images)  # [N, R C, D]
         cls = self.cls_token.expand(len(x), -1, -1)

@@ -122,7 +122,7 @@ class RegisteredPatchEmbed(nn.Module):
                 f"{self.config.name} cannot be the patch embedding of VGGT.",
                 where="encoder",
                 why=f"it needs {' and '.join(sorted(needs))}, and VGGT looks at images alone",
-                fix="extract its tokens into a store, and give them as tokens=",
+                fix="extract its tokens, and train from the store (source=store) or give them as tokens=",
             )
 
 
@@ -130,8 +130,8 @@ def _trainable(encoder: Encoder) -> nn.Module:
     if not isinstance(encoder, BlockEncoder):
         raise EncoderError(
             f"{encoder.info.name} cannot be trained.",
-            where="encoder.frozen",
+            where="encoder",
             why="only encoders of blocks, those of timm and of transformers, let gradients through",
-            fix="set frozen=True",
+            fix="leave it frozen: without train_encoder=true, or with frozen=True in a config",
         )
     return encoder.module.requires_grad_(True)

@@ -35,6 +35,11 @@ def test_what_is_saved_is_read(tiny: VGGT, tmp_path: Path, name: str):
     assert read.aggregator.camera_token.device.type == "cpu"
 
 
+def test_a_model_is_saved_in_the_same_bytes(tiny: VGGT, tmp_path: Path):
+    saved = [tiny.save(tmp_path / f"{number}.safetensors").read_bytes() for number in range(8)]
+    assert len(set(saved)) == 1
+
+
 @pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"model": state, "epoch": 3}])
 def test_torch_checkpoints_need_their_config(tiny: VGGT, config: dict[str, Any], tmp_path: Path, wrap: Any):
     torch.save(wrap(tiny.state_dict()), tmp_path / "model.pt")
