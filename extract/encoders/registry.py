@@ -56,7 +56,7 @@ def describe(name: str) -> EncoderInfo:
     return _timm_info(name)
 
 
-def create(name: str, weights: str = "hub") -> Encoder:
+def create(name: str, weights: str = "hub", stride: int | None = None) -> Encoder:
     """The encoder, on the CPU in float32.
 
     Args:
@@ -65,10 +65,17 @@ def create(name: str, weights: str = "hub") -> Encoder:
         weights: `hub`, `random:<seed>` (the same seed gives the same bytes), or the path of a
             `.safetensors` or torch checkpoint, for models of transformers also of their folder.
             Oracles have none.
+        stride: pixels between neighbouring tokens, for patches that overlap; None = a patch.
 
     Raises:
-        EncoderError: the name is unknown, or the weights are out of reach or do not fit.
+        EncoderError: the name is unknown, the weights are out of reach or do not fit, or the encoder
+            takes no such stride.
     """
+    encoder = _create(name, weights)
+    return encoder if stride is None else encoder.overlap(stride)
+
+
+def _create(name: str, weights: str) -> Encoder:
     if name in preset_names():
         return _create_preset(load_preset(name), weights)
     if name in _entry_points():
