@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from ...errors import EncoderError
 from ...store.layers import layer_order, resolve_layers
 from .base import Encoder, EncoderInfo, FeatureMap, ViewBatch, no_overlap
+from .digest_cache import cached_digest
 from .image_size import overlapping, token_grid
 from .weights import state_digest
 
@@ -48,6 +50,7 @@ class BlockEncoder(Encoder):
         self.info = info
         self._model: Any = model.eval().requires_grad_(False)
         self._device, self._dtype = next(model.parameters()).device, torch.float32
+        self._file: Path | None = None
 
     @property
     @abstractmethod
@@ -132,9 +135,17 @@ class BlockEncoder(Encoder):
         self._model.to(self._device)
         return self
 
+    def filled_from(self, file: Path) -> Self:
+        """The encoder itself, whose digest is remembered with the file that its weights came from."""
+        self._file = file
+        return self
+
     @cached_property
     def _digest(self) -> str:
-        return state_digest(self.state())
+        state = self.state()
+        if self._file is None:
+            return state_digest(state)
+        return cached_digest(self._file, state, lambda: state_digest(state))
 
     def _normalised(self, images: Tensor) -> Tensor:
         """[N, 3, H, W] in [0, 1] -> f32 on the encoder's device, by the model's mean and std."""

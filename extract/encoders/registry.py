@@ -25,6 +25,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from ...errors import EncoderError, did_you_mean
 from .base import Encoder, EncoderInfo
+from .model_ids import encoder_of, is_model_id
 from .presets import Preset, load_preset, preset_names
 
 GROUP = "strata.encoders"
@@ -45,6 +46,8 @@ def describe(name: str) -> EncoderInfo:
     Raises:
         EncoderError: the name is unknown, or its package does not import.
     """
+    if is_model_id(name):
+        return describe(encoder_of(name))
     if name in preset_names():
         return load_preset(name).info
     if name in _entry_points():
@@ -61,7 +64,8 @@ def create(name: str, weights: str = "hub", stride: int | None = None) -> Encode
 
     Args:
         name: one of `encoder_names()`, a timm name with or without tag and `timm:` before it, or `hf:`
-            and a repository of the Hugging Face hub or a folder that `save_pretrained` wrote.
+            and a repository of the Hugging Face hub or a folder that `save_pretrained` wrote. Names of
+            3DFeatProbe, `feature_extractor/dinov2`, mean the encoders of `model_ids.py`.
         weights: `hub`, `random:<seed>` (the same seed gives the same bytes), or the path of a
             `.safetensors` or torch checkpoint, for models of transformers also of their folder.
             Oracles have none.
@@ -71,7 +75,7 @@ def create(name: str, weights: str = "hub", stride: int | None = None) -> Encode
         EncoderError: the name is unknown, the weights are out of reach or do not fit, or the encoder
             takes no such stride.
     """
-    encoder = _create(name, weights)
+    encoder = _create(encoder_of(name) if is_model_id(name) else name, weights)
     return encoder if stride is None else encoder.overlap(stride)
 
 
