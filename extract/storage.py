@@ -82,11 +82,12 @@ def sample_views(
     largest = dict.fromkeys(layers, 0.0)
     start, done = time.perf_counter(), 0
     for scene, position in chosen:
-        grids = scene_grids([v.source_size for v in scene.views], key.preprocess, encoder.info.patch_size)
+        sizes, info = [v.source_size for v in scene.views], encoder.info
         request = Request(
             preprocess=key.preprocess,
-            grid=grids[position],
-            patch=encoder.info.patch_size,
+            grid=scene_grids(sizes, key.preprocess, info.patch_size, info.stride)[position],
+            patch=info.patch_size,
+            stride=info.stride,
             points=True,
             depth=True,
         )
@@ -97,12 +98,13 @@ def sample_views(
             continue
         done += 1
         for layer, feature in maps.items():
-            largest[layer] = max(largest[layer], _largest(feature))
+            largest[layer] = max(largest[layer], largest_value(feature))
     rate = done / max(time.perf_counter() - start, 1e-9)
     return Sample(largest=largest, views_per_s=rate, device=device)
 
 
-def _largest(feature: FeatureMap) -> float:
+def largest_value(feature: FeatureMap) -> float:
+    """max |x| of a layer, not counting what is not finite."""
     # Prefix tokens are stored as the tokens are, and registers may be far larger than any token.
     values = [feature.tokens] if feature.prefix is None else [feature.tokens, feature.prefix]
     return max(float(torch.nan_to_num(value.float()).abs().max()) for value in values if value.numel())

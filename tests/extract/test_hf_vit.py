@@ -153,10 +153,33 @@ def test_branches_add_up_to_the_block(encoder: HfViT):
     close(before + scales[0] * attn + scales[1] * mlp, after)
 
 
-def test_norm_tap_is_the_input_of_the_keys(encoder: HfViT):
-    maps = encoder.forward(batch_of((3, 5)), ("block1.norm", "block1.keys"))
-    keys: Any = encoder.tapped(encoder.blocks[1])["keys"]
-    close(keys(maps["block1.norm"].tokens), maps["block1.keys"].tokens)
+def test_norm_tap_is_the_block_after_the_final_norm(encoder: HfViT):
+    maps = encoder.forward(batch_of((3, 5)), ("block1", "block1.norm", "block2.norm", "norm"))
+    final = next(m for n, m in encoder.module.named_children() if n in ("layernorm", "post_layernorm"))
+    close(final(maps["block1"].tokens), maps["block1.norm"].tokens)
+    assert torch.equal(maps["block2.norm"].tokens, maps["norm"].tokens)
+
+
+TAPPED = {"attn": ("attention", "self_attn"), "mlp": ("mlp",), "keys": ("k_proj", "key")}
+
+
+def test_taps_are_what_the_librarys_modules_put_out(name: str, encoder: HfViT):
+    batch, model, out, start = batch_of((3, 5)), library(name), {}, len(encoder.prefix_names())
+    block = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 3)[1]
+    for tap, modules in TAPPED.items():
+        module = next(m for n, m in block.named_modules() if n.rpartition(".")[2] in modules)
+        module.register_forward_hook(lambda *args, tap=tap: out.update({tap: args[2]}))
+    options = {} if name.startswith(("dinov2", "registers")) else {"interpolate_pos_encoding": True}
+    if name == "mae":
+        model.config.mask_ratio, options["noise"] = 0.0, torch.arange(15.0).expand(2, -1)
+    with torch.no_grad():
+        model(normalised(name, batch), **options)
+    for tap in TAPPED:
+        own = out[tap][0] if isinstance(out[tap], tuple) else out[tap]
+        close(
+            encoder.forward(batch, (f"block1.{tap}",))[f"block1.{tap}"].tokens[0].flatten(1, 2),
+            own[:, start:],
+        )
     assert encoder.width("block1.keys") == 48
 
 
