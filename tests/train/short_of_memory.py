@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from strata import VGGT
 from strata.configs.schema import TrainVGGTConfig
 from strata.train.fit import fit
 from strata.train.vggt_command import make_task
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 TOO_MUCH = torch.OutOfMemoryError("CUDA out of memory")
 
 
-def short_in_forward(model: nn.Module) -> None:
+def short_in_forward(model: VGGT) -> None:
     """The first pass of more than one set fails on its way into the heads."""
 
     def fail(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -28,10 +29,11 @@ def short_in_forward(model: nn.Module) -> None:
             handle.remove()
             raise TOO_MUCH
 
+    assert model.camera_head is not None
     handle = model.camera_head.register_forward_pre_hook(fail)
 
 
-def short_in_backward(model: nn.Module) -> None:
+def short_in_backward(model: VGGT) -> None:
     """As before, but when gradients of the heads are there already."""
 
     def watch(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -41,17 +43,19 @@ def short_in_backward(model: nn.Module) -> None:
     def fail(gradient: Tensor) -> None:
         raise TOO_MUCH
 
+    assert model.camera_head is not None
     handle = model.camera_head.register_forward_pre_hook(watch)
 
 
 def train(config: TrainVGGTConfig, prepare=None) -> str:
     """Fit; returns what was said."""
-    console = Console(file=io.StringIO(), width=200)
+    said = io.StringIO()
+    console = Console(file=said, width=200)
     task, model = make_task(config, console)
     if prepare is not None:
         prepare(model)
     fit(task, config, console)
-    return console.file.getvalue()
+    return said.getvalue()
 
 
 def rank(number: int, port: int, config: TrainVGGTConfig) -> int:
