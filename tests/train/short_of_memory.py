@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from strata import VGGT
 from strata.configs.schema import TrainVGGTConfig
 from strata.extract.encoders.vggt.model import VGGT
 from strata.train.fit import fit
@@ -29,6 +30,7 @@ def short_in_forward(model: VGGT) -> None:
             handle.remove()
             raise TOO_MUCH
 
+    assert model.camera_head is not None
     handle = model.camera_head.register_forward_pre_hook(fail)
 
 
@@ -42,6 +44,7 @@ def short_in_backward(model: VGGT) -> None:
     def fail(gradient: Tensor) -> None:
         raise TOO_MUCH
 
+    assert model.camera_head is not None
     handle = model.camera_head.register_forward_pre_hook(watch)
 
 
