@@ -288,7 +288,7 @@ def layer_group(
     store: FeatureStore, stored: StoredKey, bundle: Bundle, layer: str, storage: str
 ) -> StoredGroup:
     """The group of one stored layer of one bundle."""
-    folder = store.root / "features" / stored.folder / stored.folders[stored.at(bundle)]
+    folder = store.root / "features" / stored.folder / stored.bundles.find(bundle)[0]
     return store.group(folder / stored_name(layer, storage))
 
 
