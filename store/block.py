@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,38 +20,12 @@ from .layers import STORAGES, stored_name
 from .layout import pixels_folder
 from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
+from .view_values import TokenPoints, ViewGeometry
 
+if TYPE_CHECKING:
+    import torch
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TokenPoints:
-    """One 3D point per token, the same for every encoder.
-
-    Attributes:
-        world: [V, R, C, 3] f32 world coordinates, NaN = none.
-        valid: [V, R, C] bool, at least half of the cell's source pixels have depth.
-        spread_m: [V, R, C] f32, standard deviation of the depths used.
-    """
-
-    world: np.ndarray
-    valid: np.ndarray
-    spread_m: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ViewGeometry:
-    """Depth and cameras of the preprocessed views.
-
-    Attributes:
-        depth_m: [V, H, W] f32 z-depth, 0 = none.
-        valid: [V, H, W] bool.
-        K_px: [V, 3, 3] f64 intrinsics of the preprocessed views, NaN = unknown.
-        cam_from_world: [V, 4, 4] f64 rigid poses, NaN = unknown.
-    """
-
-    depth_m: np.ndarray
-    valid: np.ndarray
-    K_px: np.ndarray
-    cam_from_world: np.ndarray
+    from ..kernels.quantized import QuantizedTokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,6 +111,17 @@ class Block:
             StoreError: a shard is missing or damaged.
         """
         self._tokens(layer).stored(self._rows(rows), out)
+
+    def tensor(
+        self, layer: str, rows: Sequence[int] | None = None, device: str | torch.device = "cpu"
+    ) -> torch.Tensor | QuantizedTokens:
+        """[V, R, C, D] tokens as they are stored, f16, bf16, f32 or quantized, on a device.
+
+        A GPU gets them through pinned memory (see `device_read`), and u8 is widened there.
+        """
+        from .device_read import read_to
+
+        return read_to(self._tokens(layer), self._rows(rows), device)
 
     def affine(self, rows: Sequence[int] | None, layer: str) -> tuple[np.ndarray, np.ndarray]:
         """(scale, offset) [V, D] f32 of a layer that is stored as u8: its tokens are u8 * scale + offset."""
