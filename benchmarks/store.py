@@ -81,8 +81,9 @@ class Reading:
         self.files = {layer: os.open(case.raw(layer), os.O_RDONLY) for layer in LAYERS}
         self.map_bytes = case.nbytes // VIEWS
         draw = np.random.default_rng(1)
-        self.random = [(int(draw.integers(VIEWS)), LAYERS[draw.integers(4)]) for _ in range(16 * BATCH)]
+        self.random = [(int(draw.integers(VIEWS)), LAYERS[draw.integers(4)]) for _ in range(2 * BATCH)]
         self.batch = page_empty((BATCH, *GRID, case.width), np.float16)
+        self.maps = page_empty((len(self.random), *GRID, case.width), np.float16)
         self.first_touch()
         self.ours_in_order()
         for layer, values in zip(LAYERS, self.out, strict=True):
@@ -92,7 +93,7 @@ class Reading:
         """(name, ours, raw)."""
         return [
             ("the bundle in order", self.ours_in_order, self.raw_in_order),
-            ("one (view, layer) map", self.ours_maps, self.raw_maps),
+            ("16 single (view, layer) maps", self.ours_maps, self.raw_maps),
             ("one layer of all views", self.ours_layer, self.raw_layer),
         ]
 
@@ -116,12 +117,12 @@ class Reading:
         os.preadv(self.files[LAYERS[1]], [self.out[1]], 0)
 
     def ours_maps(self) -> None:
-        for view, layer in self.random:
-            self.block.read_maps_into([view], layer, self.batch[:1])
+        for k, (view, layer) in enumerate(self.random):
+            self.block.read_maps_into([view], layer, self.maps[k, None])
 
     def raw_maps(self) -> None:
-        for view, layer in self.random:
-            os.preadv(self.files[layer], [self.batch[0]], view * self.map_bytes)
+        for k, (view, layer) in enumerate(self.random):
+            os.preadv(self.files[layer], [self.maps[k]], view * self.map_bytes)
 
     def ours_batches(self) -> None:
         for k, (view, layer) in enumerate(self.random):

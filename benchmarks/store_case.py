@@ -17,7 +17,7 @@ from strata.store.feature_store import FeatureStore
 from strata.store.key import FeatureKey, Preprocess
 from strata.store.layout import GroupSpec, layer_group
 from strata.store.schema import Bundle, SceneViews, ViewRow, make_bundle
-from strata.store.writer import GroupWriter, UnitBuffer, row_labels
+from strata.store.writer import GroupWriter, UnitBuffer, commit_layers, row_labels
 
 VIEWS, LAYERS, GRID = 32, ("block2", "block5", "block8", "norm"), (37, 37)
 KEY = FeatureKey(encoder="random", weights="0" * 64, preprocess=Preprocess())
@@ -84,14 +84,15 @@ class Case:
 
     def write_bundle(self, root: Path) -> None:
         """All layers as extraction writes them: shards, labels, documents, commits."""
-        labels = row_labels(self.bundle, self.views)
+        written = []
         for layer, values in self.values.items():
             spec = self.spec(layer)
             buffer, writer = UnitBuffer(spec, 0), GroupWriter(root, spec)
             for row in range(VIEWS):
                 buffer.add(row, {"tokens": values[row]})
             writer.write(buffer)
-            writer.commit(labels, attributes={"tokens": {"missing": {}}})
+            written.append((writer, {"tokens": {"missing": {}}}))
+        commit_layers(written, row_labels(self.bundle, self.views))
 
     def write_raw(self, folder: Path) -> None:
         """The same numbers, one file a layer: write, fsync, rename."""

@@ -161,7 +161,7 @@ def fill(handle: int, buffers: list[memoryview], offset: int, path: Path) -> boo
     Raises:
         StoreError: the disk does not give the bytes.
     """
-    left = list(buffers)
+    left = buffers[:]
     while left:
         try:
             count = os.preadv(handle, left, offset)

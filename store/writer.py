@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -33,6 +34,7 @@ from .shard_io import present_chunks, shard_parts
 from .write_parts import write_parts
 
 Row = Mapping[str, np.ndarray]
+COMMITS = 8
 
 
 @dataclass
@@ -199,6 +201,25 @@ class GroupWriter:
             # Also finds a shard that was cut for another number of views: its index does not fit.
             return present_chunks(path, spec.unit) is not None
         return path.stat().st_size == spec.unit * spec.row_bytes + 4
+
+
+Layer = tuple[GroupWriter, Mapping[str, dict[str, Any]]]
+"""Of a bundle, with the attributes of its arrays."""
+
+
+def commit_layers(layers: Sequence[Layer], labels: tuple[list[str], list[str]]) -> None:
+    """Commit layers of one bundle side by side.
+
+    A commit is a few small files, and the time it takes is that of waiting for the disk each time. File
+    systems serve those who wait at the same moment together.
+    """
+    if not layers:
+        return
+    layers[0][0].label(labels)  # what they share, before all of them find it missing
+    with ThreadPoolExecutor(COMMITS, "commit") as pool:
+        tasks = [pool.submit(writer.commit, labels, attributes=given) for writer, given in layers]
+        for task in tasks:
+            task.result()
 
 
 def any_spec(spec: GroupSpec) -> ArraySpec:
