@@ -11,6 +11,9 @@ import zarr
 from strata.kernels.quantized import QuantizedTokens, quantize
 from strata.kernels.voxel_cosine import voxel_cosine
 from strata.store.feature_store import FeatureStore
+from strata.store.key import FeatureKey, Preprocess
+from strata.store.layout import layer_group, layer_view_bytes
+from strata.store.schema import SceneViews, ViewRow, make_bundle
 
 
 @pytest.fixture
@@ -99,6 +102,38 @@ def test_views_that_are_not_finite_are_missing(pipeline, colour):
     scale, _ = block._tokens("norm").affine([0, 2])
     assert np.isfinite(scale).all(1).tolist() == [True, False]
     assert np.isnan(block._tokens("norm").tokens([2])).all()
+
+
+def test_a_channel_of_one_value_is_exact():
+    tokens = torch.full((1, 3, 4, 2), -7.3)
+    tokens[..., 1] = torch.arange(12.0).reshape(1, 3, 4)
+    back = quantize(tokens).dequantize()
+    assert back[..., 0].equal(tokens[..., 0])
+    torch.testing.assert_close(back[..., 1], tokens[..., 1], atol=11 / 510 + 1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("storage", ["f16", "bf16", "f32", "u8"])
+def test_bytes_of_a_view_are_those_of_all_arrays(storage):
+    """What unit sizes and `plan` count."""
+    scene = SceneViews(
+        id="toy/a",
+        digest="1" * 64,
+        geometry="2" * 64,
+        generation=1,
+        views=(ViewRow(name="0", position=0, image_digest="3" * 64, geometry_digest="4" * 64),),
+    )
+    spec = layer_group(
+        FeatureKey(encoder="e", weights="0" * 64, preprocess=Preprocess()),
+        make_bundle((3, 5), [scene]),
+        "norm",
+        storage=storage,
+        width=8,
+        prefix=2,
+        unit=1,
+        needs_geometry=False,
+        attributes={},
+    )
+    assert layer_view_bytes(storage, 15, 2, 8) == sum(array.row_bytes for array in spec.arrays.values())
 
 
 def features(kind: str) -> torch.Tensor:
