@@ -56,7 +56,7 @@ def arrays(case: Case, pairs: int) -> Iterator[Row]:
     gathering.close()
     reading.close()
     cold = [partial(from_disk, case, work) for work in (gathering.ours_anew, gathering.raw_anew)]
-    yield judged(case, "gather 1,024 tokens, cold", alternate(*cold, pairs), goal=0.2, waits=True)
+    yield judged(case, "gather 1,024 tokens, cold", alternate(cold[0], cold[1], pairs), goal=0.2, waits=True)
 
 
 def writing(case: Case, pairs: int) -> Iterator[Row]:
@@ -195,7 +195,7 @@ def two_threads(case: Case, reading: Reading, pairs: int) -> Row:
 
     def speed_up(half: Callable[[int], None]) -> tuple[float, float, float]:
         work = [partial(seconds, partial(both, half, together)) for together in (True, False)]
-        return median_interval([one[0] / two[0] for two, one in alternate(*work, pairs)])
+        return median_interval([one[0] / two[0] for two, one in alternate(work[0], work[1], pairs)])
 
     ours, raw = speed_up(reading.ours_half), speed_up(reading.raw_half)
     name = f"D = {case.width:,}: two reading threads against one"

@@ -100,7 +100,7 @@ class Case:
         for layer, values in self.values.items():
             partial = folder / f"{layer}.partial"
             with partial.open("wb", buffering=0) as file:
-                rest = memoryview(values).cast("B")
+                rest = values.data.cast("B")
                 while rest:
                     rest = rest[file.write(rest) :]
                 os.fsync(file.fileno())

@@ -42,7 +42,8 @@ def measure(case: Case, pairs: int) -> Iterator[Row]:
             "16 random maps": lambda a=arrays: [_one(a[layer], view) for view, layer in maps],
             "gather 1,024 tokens": lambda a=arrays, g=gather: g(a[LAYERS[1]], at),
         }
-        assert np.array_equal(np.asarray(theirs["gather 1,024 tokens"]()), ours["gather 1,024 tokens"]())
+        taken = [np.asarray(each["gather 1,024 tokens"]()) for each in (ours, theirs)]
+        assert np.array_equal(taken[0], taken[1])
         for name, work in theirs.items():
             timed = alternate(partial(seconds, ours[name]), partial(seconds, work), pairs)
             value, low, high = median_interval([other[0] / own[0] for own, other in timed])

@@ -130,7 +130,7 @@ class ArrayReader:
         if size != nbytes + CRC_BYTES or self._checks.due(unit, shard.identity, place):
             return False
         try:
-            return os.preadv(shard.handle, [out], offset) == nbytes
+            return os.preadv(shard.handle, [out.data], offset) == nbytes
         except OSError:
             return False  # the longer way tells
 
