@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from ..store.layout import GroupSpec
-from ..store.writer import GroupWriter, row_labels
+from ..store.writer import GroupWriter, commit_layers, row_labels
 from .plan import BundlePlan, Plan
 from .prepare import PlacedCamera, Request, placed_camera, unknown_camera
 
 Reasons = Mapping[tuple[str, int, str | None], str]
+ENCODINGS = {"bf16": "bfloat16", "u8": "tokens * scale + offset"}
 UNKNOWN = "the view failed in an earlier run"
 
 
@@ -40,13 +41,14 @@ def commit_bundle(
             writer.commit(labels, whole=whole)
         else:
             writer.label(labels)
+    due = []
     for layer, spec in part.layers.items():
         writer = GroupWriter(plan.root, spec)
         if again or not writer.committed:
-            attributes = _layer_attributes(plan, part, layer, spec, reasons, origin)
-            writer.commit(labels, attributes=attributes)
+            due.append((writer, _layer_attributes(plan, part, layer, spec, reasons, origin)))
         else:
             writer.label(labels)
+    commit_layers(due, labels)
 
 
 def _layer_attributes(
@@ -62,9 +64,11 @@ def _layer_attributes(
         str(row): reasons.get((bundle, row, layer)) or reasons.get((bundle, row, None)) or UNKNOWN
         for row in GroupWriter(plan.root, spec).empty_rows("tokens")
     }
-    encoding = {"encoding": "bfloat16"} if plan.storages[layer] == "bf16" else {}
+    storage = plan.storages[layer]
+    encoding = {"encoding": ENCODINGS[storage]} if storage in ENCODINGS else {}
     tokens = {"missing": missing, "provenance": dict(origin), **encoding}
-    return {"tokens": tokens, "prefix": {"names": list(plan.encoder.prefix_names()), **encoding}}
+    prefix = {"names": list(plan.encoder.prefix_names()), **(encoding if storage == "bf16" else {})}
+    return {"tokens": tokens, "prefix": prefix}
 
 
 def provenance(device_name: str, weights: str) -> dict[str, str]:

@@ -118,3 +118,31 @@ def test_writing_again_replaces(tmp_path):
 def test_natural_order():
     names = ["s10", "s9", "s", "S1", "s9b", "10", "9", "²", "s01x"]
     assert sorted(names, key=natural) == ["9", "10", "S1", "s", "s01x", "s9", "s9b", "s10", "²"]
+
+
+def test_scenes_by_id_by_name_and_by_glob(tmp_path):
+    catalog = Catalog(tmp_path)
+    put(catalog, ("toy/s10", 1, 1), ("toy/s9", 1, 1), ("other/s9", 1, 1), ("toy/[x]", 1, 1))
+    assert catalog.scene_ids() == ["other/s9", "toy/[x]", "toy/s9", "toy/s10"]
+    assert catalog.scene_ids("toy/s9") == ["toy/s9"]
+    assert catalog.scene_ids("s9") == ["other/s9", "toy/s9"]
+    assert catalog.scene_ids("toy/s*") == ["toy/s9", "toy/s10"]
+    assert catalog.scene_ids("s?") == ["other/s9", "toy/s9"]
+    assert catalog.scene_ids("[[]x]") == ["toy/[x]"]
+    assert catalog.scene_ids("toy") == catalog.scene_ids("S9") == []
+    put(catalog, ("new/s9", 1, 1))
+    assert catalog.scene_ids("s9") == ["new/s9", "other/s9", "toy/s9"]
+
+
+def test_views_of_one_scene_are_parsed_alone(tmp_path):
+    bundle = put(Catalog(tmp_path), ("toy/a", 2, 1), ("toy/b", 3, 1))
+    whole, path = Catalog.read(tmp_path).views(bundle), tmp_path / f"{bundle.id}.views.json"
+    document = json.loads(path.read_text())
+    document["views"][4]["image_digest"] = "no digest"
+    path.write_text(json.dumps(document))
+    catalog, (a, b) = Catalog.read(tmp_path), bundle.scenes
+    assert catalog.scene_views(bundle, a) == whole[:2]
+    for read in (lambda: catalog.scene_views(bundle, b), lambda: catalog.views(bundle)):
+        with pytest.raises(StoreError) as caught:
+            read()
+        assert caught.value.where == str(path)

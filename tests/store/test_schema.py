@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from strata.errors import StoreError
+from strata.store.record_fields import check_scene_id
 from strata.store.schema import (
     Bundle,
     SceneRow,
@@ -15,7 +16,6 @@ from strata.store.schema import (
     SetRow,
     ViewRow,
     ViewSet,
-    check_scene_id,
     make_bundle,
     scene_digest,
     scene_geometry,
@@ -156,3 +156,39 @@ def test_a_split_comes_back():
     assert Split.from_dict(split.to_dict()) == split
     with pytest.raises(StoreError):
         Split.from_dict({**split.to_dict(), "scenes": ["../a"]})
+
+
+ROW = {"id": "toy/a", "digest": "1" * 64, "geometry": "2" * 64, "generation": 1, "start": 0, "stop": 2}
+
+
+@pytest.mark.parametrize("more", [{}, {"later": "field"}], ids=str)
+def test_rows_read_together_are_those_read_one_by_one(more):
+    rows = [{**ROW, "id": f"toy/{i}", "start": i, "stop": i + 1, **more} for i in range(5)]
+    together = SceneRow.from_dicts(rows)
+    assert together == tuple(map(SceneRow.from_dict, rows))
+    assert [hash(row) for row in together] == [hash(SceneRow.from_dict(row)) for row in rows]
+    assert together[0].to_dict() == {name: value for name, value in rows[0].items() if name != "later"}
+    assert SceneRow.from_dicts([]) == ()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"id": "toy/.."},
+        {"id": "toy/a\ntoy/b"},
+        {"id": 7},
+        {"digest": "1" * 63},
+        {"digest": "1" * 63 + "G"},
+        {"geometry": "2" * 65},
+        {"generation": 0},
+        {"generation": True},
+        {"start": -1},
+        {"start": 2},
+        {"stop": 2.0},
+        {"stop": 5000},
+    ],
+    ids=str,
+)
+def test_one_bad_row_of_many_is_refused(bad):
+    with pytest.raises((StoreError, ValueError)):
+        SceneRow.from_dicts([ROW, {**ROW, **bad}, ROW])

@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 from strata import VGGT
 from strata.configs.schema import TrainVGGTConfig
-from strata.extract.encoders.vggt.model import VGGT
 from strata.train.fit import fit
 from strata.train.vggt_command import make_task
 from torch import Tensor, nn
