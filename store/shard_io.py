@@ -78,7 +78,7 @@ class _OpenShard:
             tail = os.pread(self.handle, length, max(0, size - length))
         except OSError as error:
             raise StoreError(f"a shard cannot be read: {error.strerror}.", where=path) from None
-        self.index = _parsed_index(tail, size, chunks, path)
+        self.index = parse_index(tail, size, chunks, path)
 
     def __del__(self) -> None:
         if hasattr(self, "handle"):
@@ -190,7 +190,12 @@ class ArrayReader:
         return self._shards.get(self.folder / self.spec.file(unit), self.spec.unit)
 
 
-def _parsed_index(tail: bytes, size: int, chunks: int, where: Path) -> np.ndarray:
+def parse_index(tail: bytes, size: int, chunks: int, where: object) -> np.ndarray:
+    """[chunks, 2] offsets and sizes, from the last bytes of a shard of this size.
+
+    Raises:
+        StoreError: it is not the index of such a shard.
+    """
     body = check_crc(tail, where)
     index = np.frombuffer(body, "<u8").reshape(-1, 2) if len(body) == 16 * chunks else None
     if index is not None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from ..errors import (
@@ -21,6 +20,7 @@ from .atomic import read_json
 from .key import FeatureKey, Preprocess, identity
 from .layers import layer_order, split_stored
 from .layout import bundle_identity
+from .remote.path import Place
 from .schema import Bundle
 
 _OPTIONS = ("layers", "scene", "dataset", "split", "sets", "views", "storage", "version")
@@ -67,7 +67,7 @@ class StoredKey:
         return by_image if by_image in self.bundles else (bundle.id, bundle.geometry)
 
 
-def read_key(folder: Path) -> StoredKey:
+def read_key(folder: Place) -> StoredKey:
     """The key of a folder under `features/`, with what is committed of it.
 
     Raises:
@@ -96,7 +96,7 @@ def read_key(folder: Path) -> StoredKey:
     )
 
 
-def choose_key(keys: Sequence[StoredKey], root: Path, encoder: str, fields: dict[str, Any]) -> StoredKey:
+def choose_key(keys: Sequence[StoredKey], root: Place, encoder: str, fields: dict[str, Any]) -> StoredKey:
     """The one key that is meant; see `FeatureStore.stored_key`."""
     _check_fields(fields)
     named = _named(keys, encoder)
@@ -156,7 +156,7 @@ def _told_apart(keys: list[StoredKey]) -> list[str]:
     return [first.name, *rest]
 
 
-def _layers(bundle: Path) -> dict[str, tuple[str, ...]]:
+def _layers(bundle: Place) -> dict[str, tuple[str, ...]]:
     layers: dict[str, tuple[str, ...]] = {}
     for document in sorted(bundle.glob("*/tokens/zarr.json")):
         group = document.parent.parent
@@ -166,7 +166,7 @@ def _layers(bundle: Path) -> dict[str, tuple[str, ...]]:
     return layers
 
 
-def _damaged_key(folder: Path, why: str) -> StoreError:
+def _damaged_key(folder: Place, why: str) -> StoreError:
     return StoreError(
         "a feature key's document is damaged.",
         where=folder / "zarr.json",
