@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import StoreError
+from .array_reader import ArrayReader
 from .arrays import ArraySpec
 from .atomic import read_json
 from .remote.array import RemoteArrayReader
 from .remote.path import Place, RemotePath
-from .shard_io import ArrayReader, OpenShards
+from .shard_io import OpenShards
 
 
 class StoredGroup:
@@ -67,6 +68,6 @@ class StoredGroup:
             )
         return self._arrays[name]
 
-    def read(self, name: str, rows: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
+    def read(self, name: str, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """[len(rows), ...] of one array in its stored dtype."""
         return self.array(name).read(rows, out)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import RemoteError, StoreError
 from ..arrays import DTYPES, ArraySpec, decode_chunk
-from ..shard_io import EMPTY, parse_index
+from ..open_shard import EMPTY, parse_index
 from .blocks import Span, whole
 from .listing import RemoteFile
 from .path import RemotePath
@@ -35,10 +35,10 @@ class RemoteArrayReader:
     """
 
     def __init__(self, folder: RemotePath, spec: ArraySpec) -> None:
-        self.folder, self.spec = folder, spec
+        self.folder, self.spec, self.dtype = folder, spec, DTYPES[spec.dtype]
         self._indices: dict[int, tuple[RemoteFile, np.ndarray]] = {}
 
-    def read(self, rows: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
+    def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """[len(rows), ...] in the stored dtype; rows without a chunk hold the fill value.
 
         Raises:
@@ -47,7 +47,7 @@ class RemoteArrayReader:
         """
         rows = [int(row) for row in rows]
         if out is None:
-            out = np.empty((len(rows), *self.spec.shape[1:]), DTYPES[self.spec.dtype])
+            out = np.empty((len(rows), *self.spec.shape[1:]), self.dtype)
         for part in self._parts(len(rows)):
             try:
                 self._read(rows[part], out[part])

@@ -1,8 +1,8 @@
 """Blocks of files from elsewhere, kept on the local disk up to a limit.
 
 A block is a file of its own: its bytes, then their crc32c. It is written under a temporary name and renamed,
-so that processes which share the folder see whole blocks; one that fails its checksum is removed and asked for
-again. Its modification time is that of its last use; when there are too many, the oldest go. Nothing is
+so that processes which share the folder see whole blocks; one that fails its checksum is removed and asked
+for again. Its modification time is that of its last use; when there are too many, the oldest go. Nothing is
 synced: what a power cut spoils, the checksum finds.
 """
 

@@ -1,7 +1,7 @@
 """`contents.json`: what a store has, for readers that cannot list it, such as those of a web server.
 
-It names every file with its size, and holds the small documents (`zarr.json`, records of the catalog), so that
-a reader asks once and not a thousand times.
+It names every file with its size, and holds the small documents (`zarr.json`, records of the catalog), so
+that a reader asks once and not a thousand times.
 """
 
 from __future__ import annotations

@@ -89,9 +89,8 @@ def _key_folders(store: FeatureStore, key: StoredKey, part: Part) -> Iterator[tu
     scenes = store.select(key.name, layers=part.layers, **where).scenes
     wanted = key.layers if part.layers is None else resolve_layers(part.layers, key.layers, key.depth)
     for bundle in {b.id: b for scene in scenes for b, _ in store.catalog.current(scene)}.values():
-        at = key.at(bundle)
-        stored = key.bundles.get(at, {})
-        home = f"features/{key.folder}/{key.folders.get(at)}"
+        name, stored = key.bundles.find(bundle)
+        home = f"features/{key.folder}/{name}"
         for layer in (layer for layer in wanted if layer in stored):
             yield from ((bundle, f"{home}/{stored_name(layer, storage)}") for storage in stored[layer])
         if not stored.keys().isdisjoint(wanted):
@@ -104,10 +103,9 @@ def _view_folders(key: StoredKey, bundle: Bundle, views: str) -> list[str]:
     """Where a bundle's points, images and geometry lie, whether they are there or not."""
     preprocess = key.key.preprocess
     pixels, points = pixels_folder(preprocess, key.patch_size), f"points/{preprocess.folder}"
-    maps, image = f"{pixels}/{bundle.folder}", f"{pixels}/{bundle.geometry_folder}"
-    return [f"{points}/{bundle.geometry_folder}"] + {"none": [], "geometry": [image], "all": [maps, image]}[
-        views
-    ]
+    images, geometry = f"{pixels}/{bundle.folder}", f"{pixels}/{bundle.geometry_folder}"
+    kept = {"none": [], "geometry": [geometry], "all": [images, geometry]}[views]
+    return [f"{points}/{bundle.geometry_folder}", *kept]
 
 
 def _records(store: FeatureStore, bundles: Iterable[Bundle]) -> set[str]:

@@ -19,8 +19,8 @@ from .path import Place, RemotePath
 THREADS = 8
 SMALL = 64 * 1024
 TAIL = 4096
-"""Larger files are the same when their sizes and these last bytes are: there lie the checksums of plain chunks
-and of the indices of shards."""
+"""Larger files are the same when their sizes and these last bytes are: there lie the checksums of plain
+chunks and of the indices of shards."""
 
 
 def copy_groups(source: Place, target: Place, groups: Sequence[Sequence[str]], progress: Progress) -> int:
