@@ -137,10 +137,17 @@ class RemotePlace:
         Raises:
             RemoteError: the place cannot be written.
         """
+        self._written(path, lambda system, full: system.put_file(str(source), full))
+
+    def upload_bytes(self, data: bytes, path: str) -> None:
+        """`upload` of bytes."""
+        self._written(path, lambda system, full: system.pipe_file(full, data))
+
+    def _written(self, path: str, write: Callable[[AbstractFileSystem, str], object]) -> None:
         system, root = self.filesystem
         try:
             with explained(self.at(path)):
-                system.put_file(str(source), f"{root}/{path}")
+                write(system, f"{root}/{path}")
         except FileNotFoundError as error:
             fix = "create the bucket, or correct its name"
             raise RemoteError("there is no such bucket.", where=self.url, why=str(error), fix=fix) from None
