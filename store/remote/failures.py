@@ -41,7 +41,9 @@ def no_such_place(error: Exception, url: str) -> ConfigError:
         "the package for this kind of URL is not installed." if missing else "the URL is not understood.",
         where=url,
         why=str(error),
-        fix="pip install 'strata3d[remote]'" if missing else "write s3://bucket/feats.zarr or https://...",
+        fix="pip install 'strata3d[remote]' for S3 and https, else what is named above"
+        if missing
+        else "write s3://bucket/feats.zarr or https://...",
     )
 
 

@@ -113,7 +113,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, new_pipeline: type) -> Path
     pipeline = new_pipeline(tmp_path_factory.mktemp("filled"))
     for name, size in (("a", (24, 16)), ("b", (24, 16)), ("c", (16, 24))):
         pipeline.add(name, views=5, size=size)
-    pipeline.extract()
+    pipeline.extract(unit_views=3)
     return pipeline.root
 
 
@@ -134,9 +134,9 @@ def in_memory(filled: Path) -> Iterator[str]:
 
 
 def run_push(source: Path, to: str, *words: str) -> str:
-    console = Console(file=io.StringIO(), width=200)
-    assert push(str(source), load(PushConfig, [f"to={to}", *words]), console) == 0
-    return console.file.getvalue()
+    said = io.StringIO()
+    assert push(str(source), load(PushConfig, [f"to={to}", *words]), Console(file=said, width=200)) == 0
+    return said.getvalue()
 
 
 @pytest.fixture
@@ -150,9 +150,10 @@ def pull_store() -> Callable[..., str]:
     """`strata store pull SOURCE out=OUT words`; what it printed."""
 
     def run(source: str | Path, out: Path, *words: str) -> str:
-        console = Console(file=io.StringIO(), width=200)
-        assert pull(str(source), load(PullConfig, [f"out={out}", *words]), console) == 0
-        return console.file.getvalue()
+        said = io.StringIO()
+        config = load(PullConfig, [f"out={out}", *words])
+        assert pull(str(source), config, Console(file=said, width=200)) == 0
+        return said.getvalue()
 
     return run
 
