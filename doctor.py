@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from .doctor_check import FAIL, GB, OK, WARN, Check
 from .doctor_cluster import check_ray
 from .doctor_gpu import check_torch, check_triton
+from .errors import ConfigError
+from .store.remote.cache import LIMIT, cache_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +30,10 @@ STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 # Each must be there; looking up the version imports none of them.
 PACKAGES = ("timm", "transformers", "zarr", "numcodecs", "webdataset", "ray")
 # What falls away without them, and the extra that brings them.
-OPTIONAL = {"xarray": ("stores do not open with xarray", "xarray")}
+OPTIONAL = {
+    "xarray": ("stores do not open with xarray", "xarray"),
+    "s3fs": ("stores at s3:// are not read", "remote"),
+}
 
 # What open3d loads, and the packages of Debian and Ubuntu that have it.
 LIBRARIES = {"libusb-1.0.so.0": "libusb-1.0-0", "libGL.so.1": "libgl1", "libgomp.so.1": "libgomp1"}
@@ -63,6 +68,7 @@ def examine(folder: Path) -> Iterator[Check]:
         yield from map(check_package, PACKAGES)
         yield from (check_optional(name, *told) for name, told in OPTIONAL.items())
         yield from _guarded("disk", lambda: [check_disk(folder), check_inodes(folder)])
+        yield from _guarded("store cache", lambda: [check_cache(os.environ)])
         yield from _guarded("shared memory", lambda: [check_shared_memory(Path("/dev/shm"))])
         yield from _guarded("memory", lambda: [_memory()])
         yield from _guarded("Ray", lambda: check_ray(os.environ, Path.home()))
@@ -126,6 +132,18 @@ def check_inodes(folder: Path) -> Check:
         fix = "delete small files (`df -i` and `du --inodes` find them), or use another disk"
         return Check(name="inodes", status=WARN, found=found, fix=fix)
     return Check(name="inodes", status=OK, found=found)
+
+
+def check_cache(environment: Mapping[str, str]) -> Check:
+    """Where blocks of stores elsewhere are kept, and how many bytes of them."""
+    name = "store cache"
+    try:
+        cache = cache_of(environment)
+    except ConfigError as error:
+        return Check(name=name, status=FAIL, found=error.what, fix=error.fix)
+    if not cache.limit:
+        return Check(name=name, status=OK, found=f"off: {LIMIT}=0")
+    return Check(name=name, status=OK, found=f"{cache.folder}: at most {cache.limit / GB:,.1f} GB ({LIMIT})")
 
 
 def check_shared_memory(folder: Path) -> Check:

@@ -20,6 +20,7 @@ __all__ = [
     "EncoderError",
     "LayerError",
     "ProbeError",
+    "RemoteError",
     "SceneError",
     "SelectionError",
     "SetsError",
@@ -109,6 +110,10 @@ class SelectionError(StoreError):
 
 class DiskFullError(StoreError):
     """There is no room for what is to be written."""
+
+
+class RemoteError(StoreError):
+    """A store elsewhere cannot be reached, or refuses to be read."""
 
 
 class ProbeError(StrataError):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..configs.schema import ExtractConfig
-from .command import AsJson, Verbose, group, leave, words_command
+from ..configs.schema import ExtractConfig, PullConfig, PushConfig
+from .command import AsJson, Preset, Verbose, config_of, group, help_class, leave, words_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +90,12 @@ def extract_run(config: ExtractConfig, console: Console) -> int:
     return run(config, console)
 
 
-StorePath = Annotated[str, typer.Argument(metavar="PATH", help="The store, a folder that ends in .zarr.")]
+StorePath = Annotated[
+    str, typer.Argument(metavar="PATH", help="The store: a folder that ends in .zarr, or a URL.")
+]
+PathAndWords = Annotated[
+    list[str], typer.Argument(metavar="PATH [NAME=VALUE...]", help="The store, a folder or a URL; words.")
+]
 
 
 @store.command("ls")
@@ -113,5 +118,52 @@ def store_info(ctx: typer.Context, path: StorePath, verbose: Verbose = False) ->
         from ..store.listing import info
 
         return info(path.removeprefix("store="), console)
+
+    leave(ctx, body, verbose)
+
+
+@store.command(
+    "pull",
+    cls=help_class(
+        PullConfig, "strata store pull s3://bucket/feats.zarr out=part.zarr layers=last scene=eth3d/*"
+    ),
+)
+def store_pull(
+    ctx: typer.Context, path: PathAndWords, preset: Preset = None, verbose: Verbose = False
+) -> None:
+    """Copy a part of a store into a folder, which is a store itself. Run it again to resume."""
+
+    def body(console: Console) -> int:
+        from ..store.remote.commands import pull
+
+        return pull(path[0].removeprefix("store="), config_of(PullConfig, path[1:], preset), console)
+
+    leave(ctx, body, verbose)
+
+
+@store.command(
+    "push", cls=help_class(PushConfig, "strata store push feats.zarr to=s3://bucket/feats.zarr layers=last")
+)
+def store_push(
+    ctx: typer.Context, path: PathAndWords, preset: Preset = None, verbose: Verbose = False
+) -> None:
+    """Copy a part of a store to where others read it. Run it again to resume, or to bring what is new."""
+
+    def body(console: Console) -> int:
+        from ..store.remote.commands import push
+
+        return push(path[0].removeprefix("store="), config_of(PushConfig, path[1:], preset), console)
+
+    leave(ctx, body, verbose)
+
+
+@store.command("contents")
+def store_contents(ctx: typer.Context, path: StorePath, verbose: Verbose = False) -> None:
+    """Write contents.json beside a store that a web server is to show."""
+
+    def body(console: Console) -> int:
+        from ..store.remote.commands import write_contents
+
+        return write_contents(path.removeprefix("store="), console)
 
     leave(ctx, body, verbose)

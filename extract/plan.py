@@ -18,6 +18,7 @@ from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey
 from ..store.layers import resolve_layers
 from ..store.layout import GroupSpec
+from ..store.remote.path import written
 from ..store.schema import MAX_BUNDLE_VIEWS, Bundle, ViewRow, scene_geometry
 from ..store.writer import GroupWriter
 from .bundling import Assigned, Versions, Want, assign_bundles, scene_grids, version_scenes
@@ -143,7 +144,7 @@ def make_plan(
     Raises:
         ConfigError, LayerError, SelectionError, StoreError: see the message.
     """
-    root, key = Path(config.store), feature_key(config, encoder, compute)
+    root, key = written(config.store), feature_key(config, encoder, compute)
     layers = resolve_layers(config.layers, encoder.layers(), encoder.info.depth)
     scenes = wanted_scenes(config, index)
     measure = measure or undecided(config.storage, root, key, layers)

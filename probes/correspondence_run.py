@@ -12,6 +12,7 @@ from ..errors import ProbeError, SelectionError, StrataError
 from ..progress import Progress
 from ..store.feature_store import FeatureStore
 from ..store.key import digest
+from ..store.remote.path import Place
 from ..store.view_sets import read_sets, sets_name
 from .base import Record
 from .correspondence import NUMERICS, Correspondence, protocols_of
@@ -189,5 +190,5 @@ def _stored_sets(store: FeatureStore, config: CorrespondenceConfig) -> list[View
     return store.view_sets(names[0] if only else sets_name(asked))
 
 
-def _empty_store(root: Path) -> SelectionError:
+def _empty_store(root: Place) -> SelectionError:
     return SelectionError("the store has no features.", where=root, fix="extract some: `strata extract run`")

@@ -16,9 +16,12 @@ import shutil
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DiskFullError, StoreError
+
+if TYPE_CHECKING:
+    from .remote.path import Place
 
 Buffer = bytes | bytearray | memoryview
 
@@ -94,7 +97,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     write_atomic(path, text.encode() + b"\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Place) -> Any:
     """The JSON document.
 
     Raises:

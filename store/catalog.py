@@ -12,11 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
 from .atomic import read_json, write_json
+from .remote.path import Place, written
 from .schema import Bundle, SceneRow, ViewRow
 
 _GLOB = re.compile(r"[*?\[]")
@@ -30,14 +30,14 @@ class Catalog:
         bundles: the records; `read` reads them from the folder.
     """
 
-    def __init__(self, folder: Path, bundles: Iterable[Bundle] = ()) -> None:
+    def __init__(self, folder: Place, bundles: Iterable[Bundle] = ()) -> None:
         self.folder = folder
         self.bundles: dict[str, Bundle] = {bundle.id: bundle for bundle in bundles}
         self._views: dict[str, tuple[ViewRow, ...]] = {}
         self._documents: dict[str, list[dict[str, Any]]] = {}
 
     @classmethod
-    def read(cls, folder: Path) -> Catalog:
+    def read(cls, folder: Place) -> Catalog:
         """Every record of the folder, in order of bundle id.
 
         Raises:
@@ -127,8 +127,9 @@ class Catalog:
 
     def write(self, bundle: Bundle, views: Sequence[ViewRow]) -> None:
         """Put a record on disk, the views first: a record never names views that are not there."""
-        write_json(self.folder / f"{bundle.id}.views.json", {"views": [view.to_dict() for view in views]})
-        write_json(self.folder / f"{bundle.id}.json", bundle.to_dict())
+        folder = written(self.folder)
+        write_json(folder / f"{bundle.id}.views.json", {"views": [view.to_dict() for view in views]})
+        write_json(folder / f"{bundle.id}.json", bundle.to_dict())
         self.bundles[bundle.id] = bundle
         self._views[bundle.id] = tuple(views)
         self.__dict__.pop("rows", None)
@@ -140,11 +141,11 @@ def natural(text: str) -> list[Any]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def _parsed(path: Path, document: Any) -> Bundle:
+def _parsed(path: Place, document: Any) -> Bundle:
     return _checked(path, lambda: Bundle.from_dict(path.stem, document))
 
 
-def _checked(path: Path, parse: Any) -> Any:
+def _checked(path: Place, parse: Any) -> Any:
     try:
         return parse()
     except (KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
@@ -152,7 +153,7 @@ def _checked(path: Path, parse: Any) -> Any:
         raise _damaged(path, f"{type(error).__name__}: {text}") from None
 
 
-def _damaged(path: Path, why: str) -> StoreError:
+def _damaged(path: Place, why: str) -> StoreError:
     return StoreError(
         "a record of the catalog is damaged.",
         where=path,

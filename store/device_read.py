@@ -15,6 +15,7 @@ import numpy as np
 
 from .array_reader import ArrayReader
 from .layer_tokens import LayerTokens, Rows
+from .remote.array import RemoteArrayReader
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,7 @@ def read_to(
     return QuantizedTokens(values=values, scale=scale, offset=offset)
 
 
-def _array(reader: ArrayReader, rows: Rows, device: torch.device) -> torch.Tensor:
+def _array(reader: ArrayReader | RemoteArrayReader, rows: Rows, device: torch.device) -> torch.Tensor:
     """[N, ...] in the stored dtype."""
     import torch
 
@@ -63,7 +64,9 @@ def _array(reader: ArrayReader, rows: Rows, device: torch.device) -> torch.Tenso
     return pinned.to(device, non_blocking=True)
 
 
-def _direct(reader: ArrayReader, places: list[tuple[str, int]], device: torch.device) -> torch.Tensor:
+def _direct(
+    reader: ArrayReader | RemoteArrayReader, places: list[tuple[str, int]], device: torch.device
+) -> torch.Tensor:
     """[N, ...] from (file, offset) of each row, by GPUDirect Storage."""
     import kvikio  # type: ignore[import-not-found]
     import torch

@@ -1,7 +1,8 @@
-"""A store on disk: opening it, what keys it has, and the way to a selection."""
+"""A store: opening it, on disk or elsewhere, what keys it has, and the way to a selection."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from .checks import CHECKS
 from .group import StoredGroup
 from .key import FeatureKey, Preprocess, canonical_json
 from .layout import pixels_folder, points_folder
+from .remote.cache import BlockCache
+from .remote.path import Place, place_of, written
 from .schema import VERSION, ViewSet
 from .shard_io import OpenShards
 from .split_lists import Split
@@ -32,46 +35,63 @@ class FeatureStore:
     >>> features = store.select(encoder="dinov2_base", layers=["block5"], scene="eth3d/*").load()
 
     Args:
-        root: the store's folder; use `open` or `create`.
-        check: verify checksums `always`, at the `first` touch of a chunk, or `never`.
+        root: where the store is; use `open` or `create`.
+        check: verify checksums `always`, at the `first` touch of a chunk, or `never`; what comes from
+            elsewhere is verified always.
 
     Raises:
         ConfigError: the check is unknown.
     """
 
-    def __init__(self, root: Path, check: str = "first") -> None:
+    def __init__(self, root: Place, check: str = "first") -> None:
         if check not in CHECKS:
             raise ConfigError(f"check={check} is not known.", where="check", fix=did_you_mean(check, CHECKS))
         self.root, self.check = root, check
         self._shards = OpenShards()
-        self._groups: dict[Path, StoredGroup] = {}
+        self._groups: dict[Place, StoredGroup] = {}
 
     @classmethod
-    def open(cls, path: str | Path, check: str = "first") -> FeatureStore:
+    def open(
+        cls,
+        path: str | Place,
+        check: str = "first",
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        cache: BlockCache | None = None,
+    ) -> FeatureStore:
         """An existing store.
+
+        Args:
+            path: its folder, or a URL that fsspec knows: `s3://bucket/feats.zarr`, `https://...`. A store
+                elsewhere is seen as it was when it was opened.
+            check: see the class.
+            storage_options: for fsspec, such as `{"endpoint_url": ..., "anon": True}`.
+            cache: keeps what was read from elsewhere; None = STRATA_CACHE, of STRATA_CACHE_BYTES.
 
         Raises:
             StoreError: there is none, or it is of another version.
+            RemoteError: the place cannot be reached, or refuses.
+            ConfigError: the URL is of a kind that is not installed.
         """
-        root = Path(path)
+        root = place_of(path, storage_options, cache)
         if not (root / "zarr.json").is_file():
             raise StoreError(
                 "this is not a store.",
                 where=root,
-                why="a store is a folder with a zarr.json" if root.exists() else "there is no such folder",
+                why="a store is a folder with a zarr.json" if root.exists() else _nothing_at(root),
                 fix="give the path that `strata extract run store=` wrote to",
             )
         _check_version(root)
         return cls(root, check)
 
     @classmethod
-    def create(cls, path: str | Path) -> FeatureStore:
+    def create(cls, path: str | Place) -> FeatureStore:
         """The store at `path`, made when it is not there.
 
         Raises:
             StoreError: the folder holds something else, or a store of another version.
         """
-        root = Path(path)
+        root = written(path)
         if (root / "zarr.json").exists():
             return cls.open(root)
         remove_abandoned(root)
@@ -93,7 +113,7 @@ class FeatureStore:
         """The catalog as it was when first asked for; open the store again to see later changes."""
         return Catalog.read(self.root / "catalog")
 
-    def group(self, folder: Path) -> StoredGroup:
+    def group(self, folder: Place) -> StoredGroup:
         """The reader of a group, one for all who ask."""
         return self._groups.setdefault(folder, StoredGroup(folder, self.check, self._shards))
 
@@ -108,24 +128,26 @@ class FeatureStore:
 
     def declare_key(self, key: FeatureKey, patch_size: int, depth: int) -> None:
         """Put the key's document in the store, and the documents of the folders above it."""
+        root = written(self.root)
         for top in ("features", "pixels", "points"):
-            write_if_changed(self.root / top / "zarr.json", group_document({}))
+            write_if_changed(root / top / "zarr.json", group_document({}))
         attributes = {
             "feature_key": canonical_json(key.to_dict()),
             "patch_size": patch_size,
             "depth": depth,
         }
-        write_if_changed(self.root / "features" / key.folder / "zarr.json", group_document(attributes))
+        write_if_changed(root / "features" / key.folder / "zarr.json", group_document(attributes))
 
     def declare_preprocess(self, preprocess: Preprocess, patch_size: int, stride: int | None = None) -> None:
         """Put the documents of a preprocessing's folders in the store."""
+        root = written(self.root)
         attributes: dict[str, Any] = {"preprocess": canonical_json(preprocess.to_dict())}
         patches = {"patch_size": patch_size, **({"stride": stride} if stride else {})}
         points = points_folder(preprocess, patch_size, stride)
         pixels = pixels_folder(preprocess, patch_size, stride)
         of_points = {**attributes, **(patches if stride else {})}
-        write_if_changed(self.root / points / "zarr.json", group_document(of_points))
-        write_if_changed(self.root / pixels / "zarr.json", group_document({**attributes, **patches}))
+        write_if_changed(root / points / "zarr.json", group_document(of_points))
+        write_if_changed(root / pixels / "zarr.json", group_document({**attributes, **patches}))
 
     def select(self, encoder: str, **options: Any) -> Selection:
         """A lazy selection of one key's features; see `select.select`."""
@@ -181,7 +203,7 @@ class FeatureStore:
         return {split.name: split for split in found}
 
 
-def read_split(path: Path) -> Split:
+def read_split(path: Place) -> Split:
     """The split of a file.
 
     Raises:
@@ -197,7 +219,11 @@ def read_split(path: Path) -> Split:
         ) from None
 
 
-def _check_version(root: Path) -> None:
+def _nothing_at(root: Place) -> str:
+    return "there is no such folder" if isinstance(root, Path) else "there is no such bucket or folder"
+
+
+def _check_version(root: Place) -> None:
     document = read_json(root / "zarr.json")
     attributes = document.get("attributes") if isinstance(document, dict) else None
     attributes = attributes if isinstance(attributes, dict) else {}

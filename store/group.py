@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,8 @@ from ..errors import StoreError
 from .array_reader import ArrayReader
 from .arrays import ArraySpec
 from .atomic import read_json
+from .remote.array import RemoteArrayReader
+from .remote.path import Place, RemotePath
 from .shard_io import OpenShards
 
 
@@ -25,10 +26,10 @@ class StoredGroup:
         shards: where open shards are kept; None = of this group alone.
     """
 
-    def __init__(self, folder: Path, check: str = "first", shards: OpenShards | None = None) -> None:
+    def __init__(self, folder: Place, check: str = "first", shards: OpenShards | None = None) -> None:
         self.folder, self.check = folder, check
         self._shards = shards or OpenShards()
-        self._arrays: dict[str, ArrayReader] = {}
+        self._arrays: dict[str, ArrayReader | RemoteArrayReader] = {}
 
     @property
     def committed(self) -> bool:
@@ -44,7 +45,7 @@ class StoredGroup:
     def array_attributes(self, name: str) -> dict[str, Any]:
         return dict(read_json(self.folder / name / "zarr.json").get("attributes", {}))
 
-    def array(self, name: str) -> ArrayReader:
+    def array(self, name: str) -> ArrayReader | RemoteArrayReader:
         """The reader of one array.
 
         Raises:
@@ -60,7 +61,11 @@ class StoredGroup:
                 )
             path = self.folder / name / "zarr.json"
             spec = ArraySpec.from_document(read_json(path), path)
-            self._arrays[name] = ArrayReader(path.parent, spec, self.check, self._shards)
+            self._arrays[name] = (
+                RemoteArrayReader(path.parent, spec)
+                if isinstance(path, RemotePath)
+                else ArrayReader(path.parent, spec, self.check, self._shards)
+            )
         return self._arrays[name]
 
     def read(self, name: str, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 
 from .array_reader import ArrayReader
 from .group import StoredGroup
+from .remote.array import RemoteArrayReader
 
 Rows = Sequence[int] | np.ndarray
 
@@ -35,7 +36,7 @@ class LayerTokens:
         self.group, self.storage = group, storage
 
     @cached_property
-    def reader(self) -> ArrayReader:
+    def reader(self) -> ArrayReader | RemoteArrayReader:
         """Of the stored tokens."""
         return self.group.array("tokens")
 

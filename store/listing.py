@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +11,7 @@ from ..errors import SelectionError
 from .feature_store import FeatureStore
 from .group import StoredGroup
 from .key import canonical_json
+from .remote.path import Place
 from .selection import Selection
 from .stored_key import StoredKey
 
@@ -101,10 +101,10 @@ def _provenance(store: FeatureStore, stored: StoredKey) -> str:
     return ", ".join(f"{name} {value}" for name, value in made.items())
 
 
-def _size(path: Path) -> str:
+def _size(path: Place) -> str:
     total = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return f"{total:,} bytes ({total / 1e6:,.1f} MB)"
 
 
-def _files(path: Path) -> int:
+def _files(path: Place) -> int:
     return sum(file.is_file() for file in path.rglob("*"))

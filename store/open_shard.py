@@ -47,7 +47,7 @@ class OpenShard:
             tail = os.pread(self.handle, length, max(0, self._size - length))
         except OSError as error:
             raise StoreError(f"a shard cannot be read: {error.strerror}.", where=path) from None
-        self.index = _parsed_index(tail, self._size, chunks, path)
+        self.index = parse_index(tail, self._size, chunks, path)
 
     def __del__(self) -> None:
         if hasattr(self, "handle"):
@@ -182,7 +182,12 @@ def cut(where: object) -> StoreError:
     return StoreError("a shard ends in the middle of a chunk.", where=where)
 
 
-def _parsed_index(tail: bytes, size: int, chunks: int, where: Path) -> np.ndarray:
+def parse_index(tail: bytes, size: int, chunks: int, where: object) -> np.ndarray:
+    """[chunks, 2] u64 offsets and sizes, from the last bytes of a shard of this size.
+
+    Raises:
+        StoreError: they are not the index of such a shard.
+    """
     body = check_crc(tail, where)
     index = np.frombuffer(body, "<u8").reshape(-1, 2) if len(body) == 16 * chunks else None
     if index is not None:

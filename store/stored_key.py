@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from ..errors import (
@@ -22,6 +21,7 @@ from .committed import CommittedLayers
 from .key import FeatureKey, Preprocess, identity
 from .layers import layer_order
 from .layout import pixels_folder, points_folder
+from .remote.path import Place
 
 _OPTIONS = ("layers", "scene", "dataset", "split", "sets", "views", "storage", "version")
 
@@ -75,7 +75,7 @@ class StoredKey:
         return frozenset(bundle for bundle, _ in self.bundles)
 
 
-def read_key(folder: Path) -> StoredKey:
+def read_key(folder: Place) -> StoredKey:
     """The key of a folder under `features/`, with what is committed of it.
 
     Raises:
@@ -96,7 +96,7 @@ def read_key(folder: Path) -> StoredKey:
     )
 
 
-def choose_key(keys: Sequence[StoredKey], root: Path, encoder: str, fields: dict[str, Any]) -> StoredKey:
+def choose_key(keys: Sequence[StoredKey], root: Place, encoder: str, fields: dict[str, Any]) -> StoredKey:
     """The one key that is meant; see `FeatureStore.stored_key`."""
     _check_fields(fields)
     named = _named(keys, encoder)
@@ -156,7 +156,7 @@ def _told_apart(keys: list[StoredKey]) -> list[str]:
     return [first.name, *rest]
 
 
-def _damaged_key(folder: Path, why: str) -> StoreError:
+def _damaged_key(folder: Place, why: str) -> StoreError:
     return StoreError(
         "a feature key's document is damaged.",
         where=folder / "zarr.json",

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import SetsError, StrataError
 from .atomic import write_atomic
 from .key import canonical_json, digest, readable
+from .remote.path import Place
 from .schema import ViewSet
 
 FORMAT, VERSION = "strata-sets", 1
@@ -53,7 +54,7 @@ def write_sets(
     write_atomic(Path(path), _text(document).encode())
 
 
-def read_sets(path: str | Path) -> list[ViewSet]:
+def read_sets(path: str | Place) -> list[ViewSet]:
     """The sets of a file, in its order.
 
     Raises:
@@ -75,9 +76,9 @@ def read_sampler(path: str | Path) -> dict[str, Any]:
     return sampler
 
 
-def _document(path: str | Path) -> dict[str, Any]:
+def _document(path: str | Place) -> dict[str, Any]:
     try:
-        document = json.loads(Path(path).read_bytes())
+        document = json.loads((Path(path) if isinstance(path, str) else path).read_bytes())
     except OSError as error:
         raise SetsError(
             f"the sets cannot be read: {error.strerror}.",
@@ -92,7 +93,7 @@ def _document(path: str | Path) -> dict[str, Any]:
     return document
 
 
-def _view_set(path: str | Path, number: int, value: Any) -> ViewSet:
+def _view_set(path: str | Place, number: int, value: Any) -> ViewSet:
     try:
         return ViewSet.from_dict(value)
     except (AttributeError, KeyError, TypeError, ValueError, StrataError) as error:
@@ -100,7 +101,7 @@ def _view_set(path: str | Path, number: int, value: Any) -> ViewSet:
         raise _malformed(path, f"set {number}: {text}") from None
 
 
-def _malformed(path: str | Path, why: str) -> SetsError:
+def _malformed(path: str | Place, why: str) -> SetsError:
     return SetsError("this is not a file of view sets.", where=path, why=why, fix="make the sets again")
 
 

@@ -196,7 +196,7 @@ def new_view() -> Callable[..., View]:
     return toy_view
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_pipeline() -> type[Pipeline]:
     return Pipeline
 

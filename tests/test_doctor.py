@@ -16,6 +16,7 @@ from strata.doctor import (
     OK,
     WARN,
     Check,
+    check_cache,
     check_disk,
     check_inodes,
     check_open3d,
@@ -177,3 +178,11 @@ def test_this_machine_is_examined(tmp_path: Path):
     assert {*known, "shared memory", "xarray", "Hugging Face", "encoders", "open3d"} <= set(checks)
     assert "strata encoders ls" in checks["encoders"].found
     assert not [check for check in checks.values() if check.status != OK and not check.fix]
+
+
+def test_the_cache_of_stores_elsewhere_is_told(tmp_path):
+    told = check_cache({"STRATA_CACHE": str(tmp_path / "c"), "STRATA_CACHE_BYTES": "5GB"})
+    assert (told.status, told.found) == (OK, f"{tmp_path / 'c'}: at most 5.0 GB (STRATA_CACHE_BYTES)")
+    assert check_cache({"STRATA_CACHE_BYTES": "0"}).found == "off: STRATA_CACHE_BYTES=0"
+    wrong = check_cache({"STRATA_CACHE_BYTES": "much"})
+    assert (wrong.status, "20GB" in wrong.fix) == (FAIL, True)

@@ -8,6 +8,7 @@ from .extract import ExtractConfig, SubmitConfig
 from .field import MISSING
 from .probe import CorrespondenceConfig, DemoConfig, ReconstructConfig, ReportConfig
 from .scenes import CheckConfig, ConvertConfig, PackConfig, ScenesConfig, SetsConfig, SetsOptions, SynthConfig
+from .store import PartOptions, PullConfig, PushConfig
 from .train import FitOptions, TrainVGGTConfig
 
 __all__ = [
@@ -19,6 +20,9 @@ __all__ = [
     "ExtractConfig",
     "FitOptions",
     "PackConfig",
+    "PartOptions",
+    "PullConfig",
+    "PushConfig",
     "ReconstructConfig",
     "ReportConfig",
     "ScenesConfig",
