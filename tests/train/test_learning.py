@@ -189,7 +189,7 @@ def test_the_tiny_preset_overfits_a_few_sets(rooms, few_sets, console, tmp_path)
         "scene": "*/room_0",
         "sets": few_sets(3),
         "max_images": 9,
-        "mix": "600 @ synthetic",
+        "mix": "1200 @ synthetic",
         "epochs": 1,
         "device": "cpu",
     }
