@@ -82,12 +82,15 @@ def reconstruct(config: ReconstructConfig, console: Console) -> int:
 def report(
     ctx: typer.Context,
     words: Annotated[
-        list[str], typer.Argument(metavar="DIR... [NAME=VALUE...]", help="Folders of probe results; words.")
+        list[str],
+        typer.Argument(
+            metavar="DIR... [NAME=VALUE...]", help="Folders of probe results and of training runs; words."
+        ),
     ],
     preset: Preset = None,
     verbose: Verbose = False,
 ) -> None:
-    """Turn the results of probes into one page and tables."""
+    """Turn the results of probes and the curves of trainings into one page and tables."""
 
     def body(console: Console) -> int:
         from .probes.report import report

@@ -1,4 +1,4 @@
-"""`strata report`: what probes wrote, as one page and as tables."""
+"""`strata report`: what probes and trainings wrote, as one page and as tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs.schema import ReportConfig
-from ..errors import first_few
+from ..errors import ProbeError, first_few
 from ..pages import render
 from ..store.atomic import write_atomic, write_json
 from .report_charts import Curve, Style, line_chart, styles
@@ -23,6 +23,15 @@ from .report_numbers import Numbers, depth_order
 from .report_ranking import MEASURES
 from .report_tables import Section, other_rows, sections
 from .report_text import csv_text, json_document, latex, markdown, selections
+from .report_training import (
+    TrainingRun,
+    change_of,
+    figure,
+    is_training,
+    metrics_of,
+    read_training,
+    training_charts,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +49,14 @@ def report(dirs: list[str], config: ReportConfig, console: Console) -> int:
         ProbeError: a folder is no run, a line is malformed, runs are not comparable, or nothing is
             left to show.
     """
-    runs = read_runs(dirs)
+    if not dirs:
+        raise ProbeError(
+            "no folder is given.",
+            where="strata report",
+            fix="give folders that a probe or a training wrote: strata report runs/correspondence",
+        )
+    training = read_training([folder for folder in dirs if is_training(folder)])
+    runs = read_runs(folder for folder in dirs if not is_training(folder))
     if not config.allow_mixed_sets:
         check_pairs(runs)
         check_sets(runs)
@@ -48,15 +64,15 @@ def report(dirs: list[str], config: ReportConfig, console: Console) -> int:
     found = sections(numbers, runs)
     out = Path(config.out)
     texts = {
-        "report.html": page(numbers, found, runs, mixed_sets=config.allow_mixed_sets),
-        "report.md": markdown(found, runs),
+        "report.html": page(numbers, found, runs, training, mixed_sets=config.allow_mixed_sets),
+        "report.md": markdown(found, runs, training),
         "report.tex": latex(found),
         "report.csv": csv_text(numbers),
     }
     for name, text in texts.items():
         write_atomic(out / name, text.encode())
-    write_json(out / "report.json", json_document(numbers, found, runs))
-    for line in _summary(found, out):
+    write_json(out / "report.json", json_document(numbers, found, runs, training))
+    for line in _summary(found, training, out):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
@@ -76,7 +92,14 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def page(numbers: Numbers, found: Sequence[Section], runs: Sequence[Run], *, mixed_sets: bool = False) -> str:
+def page(
+    numbers: Numbers,
+    found: Sequence[Section],
+    runs: Sequence[Run],
+    training: Sequence[TrainingRun],
+    *,
+    mixed_sets: bool = False,
+) -> str:
     """The self-contained HTML page: no script, no link that leaves it."""
     from markupsafe import Markup
 
@@ -85,6 +108,7 @@ def page(numbers: Numbers, found: Sequence[Section], runs: Sequence[Run], *, mix
         "score": lambda value: f"{value:.3f}".replace("-", "−"),
         "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
         "data_uri": _data_uri,
+        "figure": figure,
     }
     return render(
         __package__ or "strata.probes",
@@ -110,7 +134,11 @@ def page(numbers: Numbers, found: Sequence[Section], runs: Sequence[Run], *, mix
         counts=_counts(numbers, runs),
         pictures=_pictures(numbers, runs),
         mixed_sets=mixed_sets,
-        command=_command(runs, mixed_sets),
+        training=training,
+        training_metrics=metrics_of(training),
+        change_of=change_of,
+        training_charts=[(title, Markup(svg)) for title, svg in training_charts(training)],
+        command=_command([run.folder for run in [*runs, *training]], mixed_sets),
     )
 
 
@@ -177,13 +205,12 @@ def _counts(numbers: Numbers, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _command(runs: Sequence[Run], mixed_sets: bool) -> str:
-    words = ["strata", "report", *(run.folder for run in runs)]
-    return shlex.join([*words, *["allow_mixed_sets=true"] * mixed_sets])
+def _command(folders: Sequence[str], mixed_sets: bool) -> str:
+    return shlex.join(["strata", "report", *folders, *["allow_mixed_sets=true"] * mixed_sets])
 
 
-def _summary(found: Sequence[Section], out: Path) -> list[str]:
-    lines = []
+def _summary(found: Sequence[Section], training: Sequence[TrainingRun], out: Path) -> list[str]:
+    lines = [f"training   {run.name}, {run.progress}" for run in training]
     for section in found:
         if row := section.leader:
             lines.append(

@@ -84,10 +84,10 @@ def _read_run(folder: str) -> Run:
 def _records(path: Path) -> Iterator[Record]:
     if not path.is_file():
         raise ProbeError(
-            "the folder holds no probe results.",
+            "the folder holds no results.",
             where=path.parent,
-            why="records.jsonl is missing",
-            fix="give folders that a probe wrote, such as runs/correspondence",
+            why="neither records.jsonl of a probe nor log.jsonl and run.json of a training are there",
+            fix="give folders that a probe or a training wrote, such as runs/correspondence",
         )
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():

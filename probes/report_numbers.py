@@ -56,10 +56,10 @@ class Numbers:
         self.roles: dict[str, str] = {}
         self._intervals: dict[Series, Interval | None] = {}
         self._collect(runs)
-        if not self.values:
+        if runs and not self.values:
             raise ProbeError(
                 "nothing is left to show.",
-                where=", ".join(run.folder for run in runs) or "no folder",
+                where=", ".join(run.folder for run in runs),
                 why=f"{sum(len(run.records) for run in runs):,} records, none with a value",
                 fix="probe scenes whose views overlap, or give other folders",
             )

@@ -13,6 +13,7 @@ from .report_load import Run
 from .report_numbers import Numbers
 from .report_ranking import MEASURES
 from .report_tables import Section, flat_rows
+from .report_training import TrainingRun, training_document, training_markdown
 from .statistics import Interval
 
 COLUMNS: tuple[str, ...] = (
@@ -30,7 +31,9 @@ def csv_text(numbers: Numbers) -> str:
     return buffer.getvalue()
 
 
-def json_document(numbers: Numbers, sections: Sequence[Section], runs: Sequence[Run]) -> dict[str, Any]:
+def json_document(
+    numbers: Numbers, sections: Sequence[Section], runs: Sequence[Run], training: Sequence[TrainingRun]
+) -> dict[str, Any]:
     """All numbers, the tables of each section, and how each run was made."""
     return {
         "format": "strata-report",
@@ -60,18 +63,24 @@ def json_document(numbers: Numbers, sections: Sequence[Section], runs: Sequence[
             }
             for run in runs
         ],
+        "training": training_document(training),
     }
 
 
-def markdown(sections: Sequence[Section], runs: Sequence[Run]) -> str:
+def markdown(sections: Sequence[Section], runs: Sequence[Run], training: Sequence[TrainingRun]) -> str:
     """Headline tables, the notes on them, and the commands."""
     lines = ["# Strata report", ""]
     for section in sections:
         lines += [f"## {section.probe}, protocol {section.protocol}", "", *_table(section), ""]
         lines += [*_ranking_table(section), ""] if section.ranking.layers else []
         lines += [line for note in section.notes for line in (note, "")]
-    lines += ["Means over scenes with 95 % intervals; `*` = significantly below the best real encoder.", ""]
-    commands = [f"    {run.command}" for run in runs if run.command]
+    if sections:
+        lines += [
+            "Means over scenes with 95 % intervals; `*` = significantly below the best real encoder.",
+            "",
+        ]
+    lines += training_markdown(training)
+    commands = [f"    {run.command}" for run in [*runs, *training] if run.command]
     return "\n".join([*lines, *(["## Commands", "", *commands, ""] if commands else [])])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,13 @@ class Line:
     """Points of a curve; arrays of one length.
 
     Attributes:
-        label: empty where the panel has one line.
+        label: for the legend; empty = none.
         steps: middle of each bin.
         mean: over the bin.
         low: smallest value of the bin.
         high: largest value of the bin.
         dots: whether the points are few and drawn as such.
+        colour: number of its colour.
     """
 
     label: str
@@ -37,6 +38,7 @@ class Line:
     low: np.ndarray
     high: np.ndarray
     dots: bool = False
+    colour: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,21 +64,53 @@ def panels(rows: Sequence[Mapping[str, Any]]) -> list[Panel]:
     A metric of validation shares the panel of the training value of the same name, and that of a part,
     `<part>/<metric>`, the panel of the metric.
     """
-    steps = [row for row in rows if row["kind"] == "step"]
-    validations = [row for row in rows if row["kind"] == "validation"]
+    steps, validations = _of_kind(rows, "step"), _of_kind(rows, "validation")
     names = _names(steps)
     norms = [name for name in names if name.startswith(NORM)]
     values = [name for name in names if name not in OWN_PANELS and name not in norms]
     lines: dict[str, list[Line]] = {
-        name: [_line(steps, name)] for name in sorted(values, key=lambda name: name != "loss")
+        name: [_line(steps, name, "training")] for name in sorted(values, key=lambda name: name != "loss")
     }
     for name in _names(validations):
         part, _, metric = name.rpartition("/")
         lines.setdefault(metric, []).append(_line(validations, name, part or "validation", dots=True))
     lines |= {title: [_line(steps, name)] for name, title in OWN_PANELS.items() if name in names}
     lines["norm of the gradient"] = [_line(steps, name, name.removeprefix(NORM)) for name in norms]
-    drawn = {title: tuple(line for line in found if line.steps.size) for title, found in lines.items()}
-    return [Panel(title=title, lines=found) for title, found in drawn.items() if found]
+    numbered = {
+        title: [replace(line, colour=number) for number, line in enumerate(found)]
+        for title, found in lines.items()
+    }
+    return _drawn(numbered)
+
+
+def compared(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Panel]:
+    """The loss of runs in one panel, and one for each metric of validation; a colour for each run.
+
+    Args:
+        runs: rows of their logs by name.
+    """
+    lines: dict[str, list[Line]] = {}
+    for colour, (name, rows) in enumerate(runs.items()):
+        steps, validations = _of_kind(rows, "step"), _of_kind(rows, "validation")
+        found = {"loss": [_line(steps, "loss", name if len(runs) > 1 else "training")]}
+        for metric in _names(validations):
+            label = name if len(runs) > 1 else "held out"
+            # Dots beside a line of their colour need no second word.
+            label = "" if metric == "loss" and len(runs) > 1 else label
+            found.setdefault(metric, []).append(_line(validations, metric, label, dots=True))
+        for title, of_run in found.items():
+            lines.setdefault(title, []).extend(replace(line, colour=colour) for line in of_run)
+    return _drawn(lines)
+
+
+def _drawn(lines: Mapping[str, Sequence[Line]]) -> list[Panel]:
+    """Panels of the lines that have points."""
+    there = {title: tuple(line for line in found if line.steps.size) for title, found in lines.items()}
+    return [Panel(title=title, lines=found) for title, found in there.items() if found]
+
+
+def _of_kind(rows: Iterable[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["kind"] == kind]
 
 
 def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:

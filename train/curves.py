@@ -10,7 +10,7 @@ from typing import Any
 from ..pages import CHART_STYLE, COLOURS, GRID, MUTED, inline_svg, render
 from ..store.atomic import read_json, write_atomic
 from .curve_panels import Panel, panels
-from .log import read_log
+from .log import RUN, read_log
 
 WIDTH_IN, HEIGHT_IN, DPI = 4.4, 2.5, 130
 COLUMNS = 3
@@ -34,7 +34,7 @@ def write_curves(folder: Path) -> Path | None:
         return None
     with mpl.rc_context(STYLE):
         write_atomic(folder / "curves.png", _png(found))
-        charts = [(panel.title, _svg(panel)) for panel in found]
+    charts = [(panel.title, panel_svg(panel)) for panel in found]
     path = folder / "curves.html"
     write_atomic(path, _page(folder, rows, charts).encode())
     return path
@@ -54,19 +54,22 @@ def _png(found: Sequence[Panel]) -> bytes:
     return buffer.getvalue()
 
 
-def _svg(panel: Panel) -> str:
+def panel_svg(panel: Panel) -> str:
+    """A panel as an inline `<svg>` element."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
-    _draw(figure.add_subplot(), panel)
-    return inline_svg(figure)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
+        _draw(figure.add_subplot(), panel)
+        return inline_svg(figure)
 
 
 def _draw(axes, panel: Panel) -> None:
-    for number, line in enumerate(panel.lines):
-        colour = COLOURS[number % len(COLOURS)]
+    for line in panel.lines:
+        colour = COLOURS[line.colour % len(COLOURS)]
         marks = {"marker": "o", "markersize": 4, "markeredgecolor": "white"} if line.dots else {}
-        axes.plot(line.steps, line.mean, color=colour, linewidth=1.4, label=line.label or "training", **marks)
+        axes.plot(line.steps, line.mean, color=colour, linewidth=1.4, label=line.label or None, **marks)
         axes.fill_between(line.steps, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
     if panel.logarithmic:
         axes.set_yscale("log")
@@ -82,7 +85,7 @@ def _draw(axes, panel: Panel) -> None:
 
 
 def _page(folder: Path, rows: Sequence[Mapping[str, Any]], charts: Sequence[tuple[str, str]]) -> str:
-    run = read_json(folder / "run.json")
+    run = read_json(folder / RUN)
     validations = [row for row in rows if row["kind"] == "validation"]
     names = dict.fromkeys(name for row in validations for name in row)
     return render(

@@ -121,7 +121,8 @@ class _Run:
         self._restore(found)
         self._identity = found.identity
         if self._shard.leads:
-            self._folder = RunFolder(self._out, self._config, self._at, self._command)
+            planned = self._config.epochs * self._steps
+            self._folder = RunFolder(self._out, self._config, self._at, self._command, planned)
             if found.path:
                 self._checkpoints.settle(self._best_step())
         self._introduce(found)
@@ -134,6 +135,8 @@ class _Run:
     def to_the_end(self) -> Fitted:
         """Train what is left."""
         left = self._config.epochs * self._steps - self._at.step
+        if self._config.validate_first and not self._at.step:
+            self._validate(0)
         if self._at.epochs < self._config.epochs:
             with Progress(self._console, "train", max(left, 0), "steps") as self._progress:
                 while self._at.epochs < self._config.epochs:
@@ -229,7 +232,7 @@ class _Run:
         with torch.no_grad(), self._stepper.autocast():
             metrics = self._task.validate(self._task.model, self._shard)
         kept, best = finite(metrics), self._config.best
-        if best:
+        if best and epochs:  # what was before the first step has no checkpoint
             self._at = replace(self._at, best=better(best, kept, self._at.step, self._at.best))
         self._at = replace(self._at, metrics=kept)
         if metrics and self._folder:

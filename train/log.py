@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 NAME = "log.jsonl"
+RUN = "run.json"
+"""Beside it: options, versions, the command and the number of steps."""
 
 
 class Log:

@@ -19,12 +19,10 @@ import torch
 from ..configs.schema import FitOptions
 from ..errors import TrainError
 from ..store.atomic import read_json, write_json
-from .log import Log
+from .log import RUN, Log
 from .position import Position, finite
 from .step import Outcome
 from .trackers import open_trackers
-
-RUN = "run.json"
 
 
 class RunFolder:
@@ -32,17 +30,20 @@ class RunFolder:
 
     Args:
         command: that runs this again.
+        steps: that the run is to have.
 
     Raises:
         TrainError: another process writes there, or a tracker cannot start.
     """
 
-    def __init__(self, folder: Path, config: FitOptions, position: Position, command: str) -> None:
+    def __init__(
+        self, folder: Path, config: FitOptions, position: Position, command: str, steps: int
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._every, options = config.log_every, dataclasses.asdict(config)
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, _locked(folder))
-            run_id = _describe(folder, options, command)
+            run_id = _describe(folder, options, command, steps)
             self._trackers = open_trackers(config.log, folder, position.step, run_id, options)
             for tracker in self._trackers:
                 stack.callback(tracker.close)
@@ -82,7 +83,7 @@ class RunFolder:
             tracker.point(step, values)
 
 
-def _describe(folder: Path, options: Mapping[str, Any], command: str) -> str:
+def _describe(folder: Path, options: Mapping[str, Any], command: str, steps: int) -> str:
     """Write `run.json`; returns the run's id, which stays when it is continued."""
     path = folder / RUN
     run_id = read_json(path)["run"] if path.exists() else uuid.uuid4().hex
@@ -94,6 +95,7 @@ def _describe(folder: Path, options: Mapping[str, Any], command: str) -> str:
             "run": run_id,
             "started": started,
             "command": command,
+            "steps": steps,
             "options": dict(options),
             "versions": versions,
         },

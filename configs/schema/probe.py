@@ -53,7 +53,7 @@ class ReconstructConfig:
 
 @dataclass(kw_only=True)
 class ReportConfig:
-    """Turn probe results into one page and tables."""
+    """Turn results of probes and curves of trainings into one page and tables."""
 
     out: str = option("report", "folder for report.html, .md, .csv and .json")
     allow_mixed_sets: bool = option(False, "compare runs although their view sets differ")

@@ -36,6 +36,7 @@ class FitOptions:
     bad_steps: int = option(10, "stop after this many steps in a row that were not finite", changeable=True)
     device: str = option("auto", "auto | cpu | cuda | cuda:<n>", changeable=True)
     validate_every: int = option(1, "epochs between validations; the last epoch has one", changeable=True)
+    validate_first: bool = option(False, "measure before the first step too", changeable=True)
     best: str | None = option(None, "keep the best epoch too: max:<metric> or min:<metric> of validation")
     checkpoint_every: int | None = option(
         500, "steps between checkpoints; none = only after each epoch", changeable=True

@@ -16,7 +16,7 @@ SMALLEST_SIDE = 16
 
 
 def synth(config: SynthConfig, console: Console) -> int:
-    """Writes `<out>/synthetic/room_<i>` and the list `<out>/metadata/test`; returns the exit code.
+    """Writes `<out>/synthetic/room_<i>` and the lists of `<out>/metadata`; returns the exit code.
 
     Raises:
         ConfigError: a number is too small.
@@ -28,7 +28,10 @@ def synth(config: SynthConfig, console: Console) -> int:
     for scene in source:
         write_wai(scene, out / DATASET / scene.name)
         console.print(f"{out / DATASET / scene.name}: {len(scene)} views", highlight=False)
-    write_names([scene_id.partition("/")[2] for scene_id in source.ids()], "test", DATASET, out)
+    for name, ids in source.splits().items():
+        split = name.partition("/")[0]
+        write_names([scene_id.partition("/")[2] for scene_id in ids], split, DATASET, out)
+        console.print(f"split {split}: {len(ids)} of {config.scenes}", highlight=False)
     return 0
 
 

@@ -26,6 +26,8 @@ STEP_DEG, STEP_JITTER_DEG = 20.0, 3.0
 ORBIT_M, HEIGHT_M = (1.7, 2.1), (1.3, 1.8)
 FOCAL = 0.7
 COVISIBILITY_LONG_SIDE = 96
+# One room in so many is for tests, and one for validation.
+ROOMS_PER_HELD_OUT = 10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +104,16 @@ class SyntheticSource(SceneSource):
         return self.analytic(scene_id).encoded()
 
     def splits(self) -> dict[str, tuple[str, ...]]:
-        return {f"test/{DATASET}": tuple(self.ids())}
+        """Of three rooms or more the last tenth is `test`, the tenth before it `val`, the others are `train`.
+
+        A tenth is one room at least. Fewer rooms are all `test`.
+        """
+        ids = self.ids()
+        if len(ids) < 3:
+            return {f"test/{DATASET}": tuple(ids)}
+        part = max(1, len(ids) // ROOMS_PER_HELD_OUT)
+        parts = {"train": ids[: -2 * part], "val": ids[-2 * part : -part], "test": ids[-part:]}
+        return {f"{name}/{DATASET}": tuple(found) for name, found in parts.items()}
 
     def _analytic(self, scene_id: str) -> SyntheticScene:
         if scene_id not in self.ids():

@@ -188,6 +188,29 @@ def test_synth_writes_wai_scenes_and_ls_lists_them(tmp_path, console):
     assert names.tolist() == ["room_0", "room_1"]
 
 
+@pytest.mark.parametrize(
+    ("rooms", "counts"),
+    [
+        (1, {"test": 1}),
+        (2, {"test": 2}),
+        (3, {"train": 1, "val": 1, "test": 1}),
+        (25, {"train": 21, "val": 2, "test": 2}),
+    ],
+)
+def test_rooms_are_split_into_train_val_and_test(rooms, counts):
+    source = SyntheticSource(rooms)
+    splits = source.splits()
+    assert {name.partition("/")[0]: len(ids) for name, ids in splits.items()} == counts
+    assert [scene_id for ids in splits.values() for scene_id in ids] == source.ids()
+
+
+def test_synth_writes_the_splits_for_every_command(tmp_path, console):
+    synth(SynthConfig(out=str(tmp_path), scenes=3, views=2, width=16, height=16), console)
+    assert open_scenes(tmp_path, split="train").ids() == ["synthetic/room_0"]
+    assert open_scenes(tmp_path).splits() == SyntheticSource(3).splits()
+    assert "split val: 1 of 3" in console.file.getvalue()
+
+
 def test_ls_shows_broken_scenes_as_rows(tmp_path, console):
     synth(SynthConfig(out=str(tmp_path), scenes=2, views=2, width=32, height=24), console)
     (tmp_path / "synthetic" / "room_0" / "images" / "0001.png").unlink()

@@ -278,7 +278,7 @@ def test_runs_of_other_encoders_and_scenes_join(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProbeError, match=r"records\.jsonl is missing"):
+    with pytest.raises(ProbeError, match=r"neither records\.jsonl"):
         make_report(tmp_path / "out", str(tmp_path))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_a_file_that_took_the_place_of_another_has_no_places(pipeline):
     block = block_of(pipeline)
     block.tokens("norm")
     reader = block._tokens("norm").reader
-    path = reader.folder / reader.spec.file(0)
+    path = Path(str(reader.folder), reader.spec.file(0))
     shutil.copy(path, path.with_name("new"))
     os.replace(path.with_name("new"), path)
     assert reader.settled([0]) is None

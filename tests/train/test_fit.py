@@ -63,6 +63,21 @@ def test_a_run_learns_and_leaves_its_records(train, tmp_path, console):
     assert f"epoch 12 of 12: error {errors[-1]:.4g}" in said(console)
 
 
+def test_what_was_before_the_first_step_is_measured_once_and_is_never_the_best(train, toy, tmp_path):
+    class Worse(toy.Toy):
+        def validate(self, model, shard):
+            return {"error": float(model.passes)}
+
+    fitted = train(Worse(), validate_first=True, epochs=2, best="min:error")
+    measured = [(row["step"], row["epoch"]) for row in rows(fitted) if row["kind"] == "validation"]
+    assert measured == [(0, 0), (5, 1), (10, 2)]
+    assert (fitted.best.step, fitted.best_checkpoint.name) == (5, "step-00000005")
+    assert same(fitted, train(out="plain", epochs=2))
+    again = train(Worse(), validate_first=True, epochs=3, best="min:error")
+    assert sum(row["kind"] == "validation" for row in rows(again)) == 4
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 15
+
+
 def test_the_newest_checkpoints_and_the_best_stay(train, toy):
     class Worse(toy.Toy):
         count = 0

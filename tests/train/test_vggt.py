@@ -1,4 +1,4 @@
-"""`strata train vggt`: stored tokens give the images' loss, runs continue, models are exported, learn."""
+"""`strata train vggt`: stored tokens give the images' loss, runs continue, models are exported."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ from strata.extract.run import run as extract
 from strata.store.view_sets import read_sets, write_sets
 from strata.train import held_out
 from strata.train.distributed import Shard
-from strata.train.fit import fit
 from strata.train.fit_options import check_options
-from strata.train.held_out import HeldOut
 from strata.train.normalise import normalised
 from strata.train.optimiser import clip_groups
 from strata.train.vggt_batch import predict, predicted_geometry, true_geometry
 from strata.train.vggt_command import loss_options, make_task, run
 from strata.train.vggt_model import _sizes, check_pixels
-from strata.train.views import Look
 
 ENCODER = {"encoder": "vit_tiny_demo", "weights": "random:0"}
 
@@ -196,75 +193,11 @@ def test_ranks_share_the_measuring(training, console, monkeypatch):
     )
 
 
-def learns(config, console) -> tuple[list[float], dict[str, float], dict[str, float]]:
-    """Train, and measure the very sets that are trained on: losses by step, measures before and after."""
-    task, model = make_task(config, console)
-    views, sets = task.train.views, task.train.draws
-    draws = [sets.draw("synthetic", i, config.views[1], None) for i in range(sets.counts()["synthetic"])]
-    size = (config.pixels[0], config.pixels[1])
-    task.held_out = HeldOut(views=views, draws=draws, look=Look(size=size), max_images=12, form="mended")
-    with torch.no_grad():
-        before = task.validate(model.eval(), Shard())
-    fit(task, config, console)
-    found = rows(config.out)
-    return [row["loss"] for row in found if row["kind"] == "step"], before, found[-1]
-
-
 def few_sets(rooms, path: Path, count: int) -> str:
     """A file with some sets of the first room."""
     sets = [one for one in read_sets(rooms.sets) if one.scene.endswith("room_0")][:count]
     write_sets(path, sets, sampler={"views": 3, "count": count})
     return str(path)
-
-
-@pytest.mark.slow
-def test_a_room_that_was_never_seen_gets_better(training, console):
-    config = training(mix="400 @ synthetic", views=[2, 3], max_images=6, lr=3e-3, checkpoint_every=None)
-    task, model = make_task(config, console)
-    with torch.no_grad():
-        before = task.validate(model.eval(), Shard())
-    after = fit(task, config, console).metrics
-    assert after["loss"] < 0.75 * before["loss"]
-    for name in ("pointmaps_abs_rel", "z_depth_abs_rel"):
-        assert after[name] < 0.8 * before[name], (name, before, after)
-
-
-@pytest.mark.slow
-def test_the_tiny_preset_overfits_a_few_sets(rooms, console, tmp_path):
-    """On three sets of a room, seen at 84 x 112 pixels."""
-    words = {
-        "out": tmp_path / "run",
-        "scenes": rooms.scenes,
-        "scene": "*/room_0",
-        "sets": few_sets(rooms, tmp_path / "three.json", 3),
-        "views": "3,3",
-        "max_images": 9,
-        "mix": "900 @ synthetic",
-        "epochs": 1,
-        "device": "cpu",
-    }
-    config = load(TrainVGGTConfig, [f"{name}={value}" for name, value in words.items()], Path("vggt_tiny"))
-    losses, before, after = learns(config, console)
-    assert losses[-1] < losses[0] / 10
-    assert before["pose_auc_30"] < 20
-    assert after["pose_auc_30"] > 80
-
-
-def test_it_learns_two_sets(training, rooms, console, tmp_path):
-    sets = few_sets(rooms, tmp_path / "two.json", 2)
-    config = training(
-        sets=sets,
-        val_scene=None,
-        mix="140 @ synthetic",
-        views=[3, 3],
-        max_images=6,
-        lr=4e-3,
-        checkpoint_every=None,
-    )
-    losses, before, after = learns(config, console)
-    assert losses[-1] < losses[0] / 3
-    assert after["pose_auc_30"] > before["pose_auc_30"] + 40
-    assert after["ray_dirs_err_deg"] < 5
 
 
 @pytest.mark.parametrize("name", shipped("training"))
