@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..store.atomic import read_json, write_atomic, write_json
+from ..store.inside import check_there
 from .bundle_pass import GONE
 from .plan import Plan
 from .tally import Tally
@@ -89,6 +90,7 @@ class RunLog:
                 "timings": seconds,
                 "failures": [[*where, why] for where, why in list(self.tally.failures.items())],
             }
+            check_there(self._plan.root)
             write_json(self.path, document)
             self._write_failed()
 

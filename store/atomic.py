@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     partial = _partial(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
@@ -73,7 +74,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     partial = _partial(path)
     try:
-        partial.mkdir(parents=True)
+        make_folder(partial.parent)
+        partial.mkdir()
         yield partial
         for file in partial.iterdir():
             with file.open("rb") as handle:
@@ -90,8 +92,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """A JSON document, indented, whole or not there."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text.encode() + b"\n")
+    write_atomic(path, json_text(document).encode())
+
+
+def json_text(document: dict[str, Any]) -> str:
+    """The text of a file that `write_json` writes."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -101,7 +107,7 @@ def read_json(path: Path) -> Any:
         StoreError: it is missing, unreadable or no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_file(path))
     except FileNotFoundError:
         raise StoreError("a document of the store is missing.", where=path) from None
     except (OSError, ValueError, RecursionError) as error:
@@ -111,6 +117,22 @@ def read_json(path: Path) -> Any:
             why=str(error),
             fix="restore the file from a copy of the store",
         ) from None
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file; a pipe or a device, which has no end, is refused.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -124,6 +146,16 @@ def remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
             else:
                 Path(entry.path).unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that each survives a power cut with what will lie in it."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(folder.parent)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -149,16 +181,43 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _explained(error: OSError, path: Path) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+@contextlib.contextmanager
+def disk_faults(where: object) -> Iterator[None]:
+    """Faults of the disk under `where` that reach here as errors of the system become errors of ours.
+
+    Raises:
+        DiskFullError, StoreError: as `write_atomic` raises them; other errors pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (*_FULL, *_FAULTS):
+            raise
+        raise _explained(error, error.filename or where) from error
+
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
+_GONE = "its disk or network file system is gone or failing", "mount it again (`dmesg` says what happened)"
+_FAULTS = {
+    errno.EROFS: ("its file system is read-only", "mount it for writing; after a fault of the disk see `dmesg`"),
+    errno.EACCES: ("its folder belongs to somebody else", "give yourself the right to write there"),
+    errno.EPERM: ("its folder belongs to somebody else", "give yourself the right to write there"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN), _GONE),
+}
+
+
+def _explained(error: OSError, path: object) -> StoreError:
+    if error.errno in _FULL:
         return DiskFullError(
-            "the disk is full.",
+            f"{_FULL[error.errno]}.",
             where=path,
             why="what was finished before is whole; nothing half-written is visible",
             fix="make room and run the same command again, or ask for fewer layers",
         )
+    why, fix = _FAULTS.get(error.errno or 0, ("", "check that the folder exists, is mounted and may be written"))
     return StoreError(
         f"the file cannot be written: {error.strerror}.",
         where=path,
-        fix="check that the folder exists, is mounted and may be written",
+        why=why,
+        fix=f"{fix}; the same command then continues",
     )

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
-from .atomic import read_json, write_json
+from .atomic import read_json
+from .documents import write_document
 from .schema import Bundle, SceneRow, ViewRow
 
 
@@ -85,8 +86,8 @@ class Catalog:
 
     def write(self, bundle: Bundle, views: Sequence[ViewRow]) -> None:
         """Put a record on disk, the views first: a record never names views that are not there."""
-        write_json(self.folder / f"{bundle.id}.views.json", {"views": [view.to_dict() for view in views]})
-        write_json(self.folder / f"{bundle.id}.json", bundle.to_dict())
+        write_document(self.folder / f"{bundle.id}.views.json", {"views": [view.to_dict() for view in views]})
+        write_document(self.folder / f"{bundle.id}.json", bundle.to_dict())
         self.bundles[bundle.id] = bundle
         self._views[bundle.id] = tuple(views)
         self.__dict__.pop("rows", None)

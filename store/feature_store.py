@@ -11,6 +11,7 @@ from .arrays import group_document
 from .atomic import read_json, remove_abandoned
 from .catalog import Catalog
 from .group import StoredGroup
+from .inside import check_folders
 from .key import FeatureKey, Preprocess, canonical_json
 from .schema import VERSION, ViewSet
 from .shard_io import OpenShards
@@ -69,10 +70,11 @@ class FeatureStore:
         """The store at `path`, made when it is not there.
 
         Raises:
-            StoreError: the folder holds something else, or a store of another version.
+            StoreError: the folder holds something else, a store of another version, or links that lead out.
         """
         root = Path(path)
         if (root / "zarr.json").exists():
+            check_folders(root)
             return cls.open(root)
         remove_abandoned(root)
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -198,6 +200,26 @@ def read_split(path: Path) -> Split:
 
 
 def _check_version(root: Path) -> None:
+    version = stored_version(root)
+    if version == VERSION:
+        return
+    older = type(version) is int and 0 <= version < VERSION
+    raise StoreError(
+        f"the store is of version {version}, this program reads version {VERSION}.",
+        where=root,
+        why="an older version of the program wrote it" if older else "a newer version of the program wrote it",
+        fix=f"run `strata store migrate {root}`, which turns it into version {VERSION}"
+        if older
+        else "install a newer strata, or use the program that wrote it",
+    )
+
+
+def stored_version(root: Path) -> object:
+    """The format version that a store says it has.
+
+    Raises:
+        StoreError: it is no store.
+    """
     document = read_json(root / "zarr.json")
     attributes = document.get("attributes") if isinstance(document, dict) else None
     attributes = attributes if isinstance(attributes, dict) else {}
@@ -208,10 +230,4 @@ def _check_version(root: Path) -> None:
             why=f"its format attribute is {attributes.get('format')!r}",
             fix="give the path that `strata extract run store=` wrote to",
         )
-    if attributes.get("version") != VERSION:
-        raise StoreError(
-            f"the store is of version {attributes.get('version')}, this program reads version {VERSION}.",
-            where=root,
-            why="the format changed between them",
-            fix="use the program that wrote it, or extract into a new store",
-        )
+    return attributes.get("version")

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import StoreError
 from .arrays import ArraySpec
 from .atomic import read_json
+from .documents import unstamped
 from .shard_io import ArrayReader, OpenShards
 
 
@@ -35,13 +36,13 @@ class StoredGroup:
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
-        return dict(read_json(self.folder / "zarr.json").get("attributes", {}))
+        return _attributes(self.folder / "zarr.json")
 
     def has(self, name: str) -> bool:
         return self.committed and (self.folder / name / "zarr.json").exists()
 
     def array_attributes(self, name: str) -> dict[str, Any]:
-        return dict(read_json(self.folder / name / "zarr.json").get("attributes", {}))
+        return _attributes(self.folder / name / "zarr.json")
 
     def array(self, name: str) -> ArrayReader:
         """The reader of one array.
@@ -65,3 +66,11 @@ class StoredGroup:
     def read(self, name: str, rows: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
         """[len(rows), ...] of one array in its stored dtype."""
         return self.array(name).read(rows, out)
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    attributes = unstamped(document).get("attributes", {}) if isinstance(document, dict) else None
+    if not isinstance(attributes, dict):
+        raise StoreError("a document of the store has no attributes.", where=path, fix="restore the file")
+    return attributes

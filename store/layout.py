@@ -19,7 +19,7 @@ GIB = 1024**3
 SHARD_BYTES = 256 * 1024**2
 MAX_UNIT_VIEWS = 2048
 """Bounds the units of small maps alone: above 128 KB a view, the bytes of a shard bound them first."""
-_STORED_DTYPE = {"f16": "float16", "f32": "float32", "bf16": "uint16", "u8": "uint8"}
+STORED_DTYPE = {"f16": "float16", "f32": "float32", "bf16": "uint16", "u8": "uint8"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def layer_group(
 ) -> GroupSpec:
     """One layer of one bundle: `tokens` and, where the encoder has them, `prefix`."""
     rows, cols = bundle.grid
-    dtype, views = _STORED_DTYPE[storage], len(bundle)
+    dtype, views = STORED_DTYPE[storage], len(bundle)
     fill = BF16_NAN if storage == "bf16" else "NaN"
     arrays = {
         "tokens": ArraySpec(

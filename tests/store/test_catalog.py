@@ -56,7 +56,7 @@ def test_only_the_highest_generation_is_current(tmp_path):
 
 def test_views_stand_before_the_record_that_names_them(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr("strata.store.catalog.write_json", lambda path, document: written.append(path.name))
+    monkeypatch.setattr("strata.store.catalog.write_document", lambda path, document: written.append(path.name))
     bundle = put(Catalog(tmp_path), ("toy/a", 2, 1))
     assert written == [f"{bundle.id}.views.json", f"{bundle.id}.json"]
 
