@@ -14,7 +14,7 @@ from ..configs.load import command_line
 from ..configs.schema import ExtractConfig
 from ..errors import ConfigError, EncoderError, did_you_mean
 from ..progress import Progress
-from ..store.atomic import disk_faults
+from ..store.disk_faults import disk_faults
 from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey
 from .commit import device_name

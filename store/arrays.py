@@ -186,7 +186,7 @@ def check_crc(data: bytes, where: object) -> bytes:
             "a chunk fails its checksum.",
             where=where,
             why="the bytes on disk are not those that were written",
-            fix="restore the file, or remove it and its layer's zarr.json and extract again",
+            fix="`strata store verify PATH --repair` drops what is damaged, and the same extraction mends it",
         )
     return body
 

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DiskFullError, StoreError
+from ..errors import StoreError
+from .disk_faults import explained
 
 Buffer = bytes | bytearray | memoryview
 
@@ -60,7 +61,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _explained(error, path) from error
+            raise explained(error, path) from error
         raise
 
 
@@ -86,7 +87,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
-            raise _explained(error, path) from error
+            raise explained(error, path) from error
         raise
 
 
@@ -140,12 +141,39 @@ def remove_abandoned(folder: Path) -> None:
     if not folder.is_dir():
         return
     for entry in os.scandir(folder):
-        match = _PARTIAL.fullmatch(entry.name)
-        if match and not _alive(int(match[1])):
+        if abandoned(entry.name):
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)
             else:
                 Path(entry.path).unlink(missing_ok=True)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file or folder of that name is a temporary one, of any machine."""
+    return name.startswith(".") and name.endswith(".partial")
+
+
+def abandoned(name: str) -> bool:
+    """Whether it is the temporary file of a dead process of this machine."""
+    match = _PARTIAL.fullmatch(name)
+    return match is not None and not _alive(int(match[1]))
+
+
+def remove_whole(path: Path) -> None:
+    """Remove a file or folder so that readers see it whole or not at all.
+
+    Its `zarr.json` goes first, then its name, then what is in it.
+    """
+    folder = path.is_dir() and not path.is_symlink()
+    if folder:
+        (path / "zarr.json").unlink(missing_ok=True)
+    aside = _partial(path)
+    os.replace(path, aside)
+    fsync_folder(path.parent)
+    if folder:
+        shutil.rmtree(aside)
+    else:
+        aside.unlink()
 
 
 def make_folder(folder: Path) -> None:
@@ -179,45 +207,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-@contextlib.contextmanager
-def disk_faults(where: object) -> Iterator[None]:
-    """Faults of the disk under `where` that reach here as errors of the system become errors of ours.
-
-    Raises:
-        DiskFullError, StoreError: as `write_atomic` raises them; other errors pass.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (*_FULL, *_FAULTS):
-            raise
-        raise _explained(error, error.filename or where) from error
-
-
-_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
-_GONE = "its disk or network file system is gone or failing", "mount it again (`dmesg` says what happened)"
-_FAULTS = {
-    errno.EROFS: ("its file system is read-only", "mount it for writing; after a fault of the disk see `dmesg`"),
-    errno.EACCES: ("its folder belongs to somebody else", "give yourself the right to write there"),
-    errno.EPERM: ("its folder belongs to somebody else", "give yourself the right to write there"),
-    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN), _GONE),
-}
-
-
-def _explained(error: OSError, path: object) -> StoreError:
-    if error.errno in _FULL:
-        return DiskFullError(
-            f"{_FULL[error.errno]}.",
-            where=path,
-            why="what was finished before is whole; nothing half-written is visible",
-            fix="make room and run the same command again, or ask for fewer layers",
-        )
-    why, fix = _FAULTS.get(error.errno or 0, ("", "check that the folder exists, is mounted and may be written"))
-    return StoreError(
-        f"the file cannot be written: {error.strerror}.",
-        where=path,
-        why=why,
-        fix=f"{fix}; the same command then continues",
-    )

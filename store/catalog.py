@@ -115,5 +115,5 @@ def _damaged(path: Path, why: str) -> StoreError:
         "a record of the catalog is damaged.",
         where=path,
         why=why,
-        fix="restore the file from a copy of the store, or remove it and run the extraction again",
+        fix="`strata store verify PATH --repair` drops it, and the same extraction writes it anew",
     )

@@ -62,7 +62,7 @@ class FeatureStore:
                 why="a store is a folder with a zarr.json" if root.exists() else "there is no such folder",
                 fix="give the path that `strata extract run store=` wrote to",
             )
-        _check_version(root)
+        check_version(root)
         return cls(root, check)
 
     @classmethod
@@ -83,7 +83,7 @@ class FeatureStore:
                 where=root,
                 fix="give store= a new path, such as feats.zarr",
             )
-        write_if_changed(root / "zarr.json", group_document({"format": "strata", "version": VERSION}))
+        write_if_changed(root / "zarr.json", root_document())
         return cls(root)
 
     def __repr__(self) -> str:
@@ -199,7 +199,17 @@ def read_split(path: Path) -> Split:
         ) from None
 
 
-def _check_version(root: Path) -> None:
+def root_document() -> dict[str, Any]:
+    """What the `zarr.json` of every store of this version says."""
+    return group_document({"format": "strata", "version": VERSION})
+
+
+def check_version(root: Path) -> None:
+    """Refuse a store of another version than this program's.
+
+    Raises:
+        StoreError: the store is older (the error names the command that turns it into this version) or newer.
+    """
     version = stored_version(root)
     if version == VERSION:
         return
@@ -207,7 +217,9 @@ def _check_version(root: Path) -> None:
     raise StoreError(
         f"the store is of version {version}, this program reads version {VERSION}.",
         where=root,
-        why="an older version of the program wrote it" if older else "a newer version of the program wrote it",
+        why="an older version of the program wrote it"
+        if older
+        else "a newer version of the program wrote it",
         fix=f"run `strata store migrate {root}`, which turns it into version {VERSION}"
         if older
         else "install a newer strata, or use the program that wrote it",

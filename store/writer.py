@@ -7,7 +7,6 @@ temporary name, fsynced and renamed. A shard that exists is done. The group beco
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,8 @@ import numpy as np
 
 from ..errors import StoreError
 from .arrays import ArraySpec, encode_chunk, encode_strings, group_document, strings_document
-from .atomic import read_json, remove_abandoned, write_atomic
-from .documents import unstamped, write_document
+from .atomic import json_text, remove_abandoned, write_atomic
+from .documents import stamped, write_document
 from .inside import check_inside
 from .layout import GroupSpec
 from .schema import Bundle, ViewRow
@@ -204,10 +203,9 @@ def row_labels(bundle: Bundle, views: Sequence[ViewRow]) -> tuple[list[str], lis
 
 
 def write_if_changed(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON document unless it is there already."""
-    if path.exists() and unstamped(read_json(path)) == json.loads(json.dumps(document)):
-        return
-    write_document(path, document)
+    """Write a JSON document unless it is there already, whole; a damaged one is written anew."""
+    if not path.exists() or path.read_bytes() != json_text(stamped(document)).encode():
+        write_document(path, document)
 
 
 def _write_labels(folder: Path, labels: tuple[list[str], list[str]]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StrataError
-from ..arrays import group_document
 from ..atomic import json_text, read_file, read_json
 from ..catalog import Catalog
 from ..documents import document_fault
@@ -104,11 +103,6 @@ class RecordFiles:
         except (StrataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             why = error.what if isinstance(error, StrataError) else str(error)
             self.report.fault(path, "metadata", f"it is not what it should be: {why}", drop or [path])
-
-
-def root_document() -> dict[str, Any]:
-    """What the `zarr.json` of every store says."""
-    return group_document({"format": "strata", "version": VERSION})
 
 
 def _expect(found: str, name: str) -> None:

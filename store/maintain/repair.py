@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from ..atomic import disk_faults, fsync_folder
+from ..atomic import fsync_folder
+from ..disk_faults import disk_faults
 from ..documents import write_document
-from .record_files import root_document
+from ..feature_store import root_document
+from ..inside import check_folders
 from .report import Fault, Report
 
 
@@ -17,8 +20,9 @@ def repair(report: Report) -> list[Fault]:
     store's own document says nothing that is not known, and is written at once.
 
     Raises:
-        StoreError: a file cannot be removed.
+        StoreError: a file cannot be removed, or a link leads out of the store.
     """
+    check_folders(report.root)
     left = []
     with disk_faults(report.root):
         for fault in report.faults:
@@ -33,6 +37,6 @@ def repair(report: Report) -> list[Fault]:
 
 def _drop(paths: list[Path]) -> None:
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             path.unlink()
             fsync_folder(path.parent)

@@ -11,11 +11,11 @@ from typing import Any
 from ...errors import StrataError
 from ...progress import Progress
 from ..arrays import group_document
-from ..atomic import read_file
+from ..atomic import is_partial, read_file
 from ..documents import NO_SUM, document_fault
 from ..feature_store import FeatureStore
 from ..inside import PARTS
-from ..key import FeatureKey, Preprocess, identity
+from ..key import FeatureKey, Preprocess
 from ..layers import split_stored
 from ..layout import bundle_identity
 from ..schema import Bundle
@@ -166,7 +166,7 @@ def _name_the_rest(report: Report, files: dict[Path, int], seen: set[Path]) -> N
             report.fault(path, "foreign", "it is a link or no file, and a store has none.")
         elif path in seen or (parts[0] == "runs" and len(parts) == 2):
             continue
-        elif any(part.startswith(".") and part.endswith(".partial") for part in parts):
+        elif any(map(is_partial, parts)):
             report.unfinished[report.relative(path)] = "a temporary file"
         else:
             report.fault(path, "foreign", "it does not belong to the store.")
