@@ -46,11 +46,8 @@ def check_claim(spec: ArraySpec, chunk_bytes: int, where: Path) -> None:
     Raises:
         StoreError: they do not fit.
     """
-    if spec.blosc:
-        fits = spec.row_bytes <= MOST_EXPANSION * chunk_bytes
-    else:
-        fits = spec.row_bytes + 4 == chunk_bytes
-    if not fits:
+    expands = spec.blosc and spec.row_bytes <= MOST_EXPANSION * chunk_bytes
+    if not expands and (spec.blosc or spec.row_bytes + 4 != chunk_bytes):
         raise _too_large(spec, where)
 
 

@@ -186,7 +186,7 @@ class _Search:
 
 
 def weight(path: Path) -> tuple[int, float]:
-    """(bytes, time of the last change in seconds since 1970) of a file, or of a folder with all that is in it."""
+    """(bytes, seconds since 1970 of the last change) of a file, or of a folder with all that is in it."""
     own = path.lstat()
     if not path.is_dir() or path.is_symlink():
         return own.st_size, own.st_mtime
