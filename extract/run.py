@@ -17,6 +17,7 @@ from ..progress import Progress
 from ..store.disk_faults import disk_faults
 from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey
+from ..store.lock import exclusive
 from .commit import device_name
 from .encoders.base import Encoder
 from .encoders.registry import create
@@ -210,8 +211,9 @@ def _declare(store: FeatureStore, plan: Plan, config: ExtractConfig) -> None:
         # Not only the new ones: since planning, another process may have removed an unused record.
         if part.new or part.bundle.id not in catalog.bundles:
             catalog.write(part.bundle, part.views)
-    keep_splits(plan.root, plan.splits)
-    keep_sets(plan.root, plan.scenes, config, config.sets)
+    with exclusive(plan.root):
+        keep_splits(plan.root, plan.splits)
+        keep_sets(plan.root, plan.scenes, config, config.sets)
 
 
 def _work(extraction: Extraction) -> None:

@@ -142,10 +142,8 @@ def remove_abandoned(folder: Path) -> None:
         return
     for entry in os.scandir(folder):
         if abandoned(entry.name):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                Path(entry.path).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+                remove(Path(entry.path))
 
 
 def is_partial(name: str) -> bool:
@@ -156,24 +154,28 @@ def is_partial(name: str) -> bool:
 def abandoned(name: str) -> bool:
     """Whether it is the temporary file of a dead process of this machine."""
     match = _PARTIAL.fullmatch(name)
-    return match is not None and not _alive(int(match[1]))
+    return match is not None and not alive(int(match[1]))
 
 
-def remove_whole(path: Path) -> None:
-    """Remove a file or folder so that readers see it whole or not at all.
+def set_aside(path: Path) -> Path:
+    """Give a file or folder a temporary name, so that it is gone for readers at once; returns the name.
 
-    Its `zarr.json` goes first, then its name, then what is in it.
+    A folder's `zarr.json` goes first: whoever has listed the folder does not take it for a whole one.
     """
-    folder = path.is_dir() and not path.is_symlink()
-    if folder:
+    if path.is_dir():
         (path / "zarr.json").unlink(missing_ok=True)
     aside = _partial(path)
     os.replace(path, aside)
     fsync_folder(path.parent)
-    if folder:
-        shutil.rmtree(aside)
+    return aside
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        aside.unlink()
+        path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -199,7 +201,8 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{next(_COUNTER)}.partial")
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -41,7 +41,8 @@ class Catalog:
             StoreError: a record is damaged.
         """
         paths = sorted(path for path in folder.glob("*.json") if not path.name.endswith(".views.json"))
-        return cls(folder, [_parsed(path, read_json(path)) for path in paths])
+        found = [_record(path) for path in paths]
+        return cls(folder, [bundle for bundle in found if bundle is not None])
 
     @cached_property
     def rows(self) -> dict[str, list[tuple[Bundle, SceneRow]]]:
@@ -96,6 +97,16 @@ class Catalog:
 def natural(text: str) -> list[Any]:
     """Sort key in which `scene2` comes before `scene10`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _record(path: Path) -> Bundle | None:
+    """The record; None where `store gc` removed it after it was listed."""
+    try:
+        return _parsed(path, read_json(path))
+    except StoreError:
+        if path.exists():
+            raise
+        return None
 
 
 def _parsed(path: Path, document: Any) -> Bundle:

@@ -105,8 +105,8 @@ class FeatureStore:
         Raises:
             StoreError: a key's document is damaged.
         """
-        found = [read_key(path.parent) for path in self.root.glob("features/*/zarr.json")]
-        return sorted((key for key in found if key.bundles), key=lambda key: key.name)
+        found = [_key_of(path.parent) for path in self.root.glob("features/*/zarr.json")]
+        return sorted((key for key in found if key and key.bundles), key=lambda key: key.name)
 
     def declare_key(self, key: FeatureKey, patch_size: int, depth: int) -> None:
         """Put the key's document in the store, and the documents of the folders above it."""
@@ -181,6 +181,16 @@ class FeatureStore:
         """
         found = [read_split(path) for path in sorted(self.root.glob("splits/*.json"))]
         return {split.name: split for split in found}
+
+
+def _key_of(folder: Path) -> StoredKey | None:
+    """The key of a folder; None where `store gc` removed it after it was listed."""
+    try:
+        return read_key(folder)
+    except (StoreError, FileNotFoundError):
+        if (folder / "zarr.json").exists():
+            raise
+        return None
 
 
 def read_split(path: Path) -> Split:

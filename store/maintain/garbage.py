@@ -63,7 +63,7 @@ def find_garbage(root: Path, before_s: float) -> list[Garbage]:
     return search.found
 
 
-def is_named(garbage: Garbage, root: Path, live: Iterable[LiveRun]) -> bool:
+def _is_named(garbage: Garbage, root: Path, live: Iterable[LiveRun]) -> bool:
     """Whether a live run names what it belongs to."""
     runs = list(live)
     if garbage.bundle:
@@ -177,9 +177,12 @@ class _Search:
 
     def _add(self, path: Path, kind: str, why: str, bundle: str = "") -> bool:
         """Note garbage, unless it is too young or a live run names it; whether it goes."""
-        size, newest_s = weight(path)
+        try:
+            size, newest_s = weight(path)
+        except FileNotFoundError:
+            return False  # a writer or another gc was quicker
         garbage = Garbage(path=path, kind=kind, why=why, bundle=bundle, bytes=size, newest_s=newest_s)
-        goes = newest_s <= self.before_s and not is_named(garbage, self.root, self.live)
+        goes = newest_s <= self.before_s and not _is_named(garbage, self.root, self.live)
         if goes:
             self.found.append(garbage)
         return goes
@@ -207,17 +210,23 @@ def _views_of(key: StoredKey) -> tuple[str, str]:
 
 def _folders(folder: Path) -> list[Path]:
     """Folders in a folder that are no links and no temporary ones."""
-    if not folder.is_dir():
-        return []
-    return sorted(
+    return [
         Path(entry.path)
-        for entry in os.scandir(folder)
+        for entry in _entries(folder)
         if entry.is_dir(follow_symlinks=False) and not is_partial(entry.name)
-    )
+    ]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """In order of name; none where the folder is not there, or not any more."""
+    try:
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
 
 
 def _partials(folder: Path) -> Iterator[Path]:
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    for entry in _entries(folder):
         if is_partial(entry.name):
             yield Path(entry.path)
         elif entry.is_dir(follow_symlinks=False):

@@ -13,11 +13,12 @@ from rich.console import Console
 
 from ...errors import ConfigError, first_few
 from ...progress import Progress
-from ..atomic import remove_whole
+from ..atomic import remove, set_aside
 from ..disk_faults import disk_faults
 from ..inside import check_folders
-from .garbage import Garbage, find_garbage, is_named, weight
-from .heartbeats import live_runs
+from ..lock import exclusive
+from .garbage import Garbage, find_garbage, weight
+from .heartbeats import runs_begun
 
 _UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
@@ -26,9 +27,10 @@ def gc(path: str, console: Console, *, older_than: str, delete: bool, as_json: b
     """The command: without `delete` nothing is removed."""
     root, before_s = Path(path), time.time() - seconds(older_than)
     check_folders(root)
+    begun = runs_begun(root)
     garbage = find_garbage(root, before_s)
     told = Console(stderr=True) if as_json else console
-    removed = remove(root, garbage, told) if delete else []
+    removed = collect(root, garbage, begun, told) if delete else []
     if as_json:
         rows = [{**vars(item), "path": str(item.path.relative_to(root))} for item in garbage]
         names = [str(item.path.relative_to(root)) for item in removed]
@@ -43,8 +45,15 @@ def gc(path: str, console: Console, *, older_than: str, delete: bool, as_json: b
     return 0
 
 
-def remove(root: Path, garbage: Sequence[Garbage], console: Console) -> list[Garbage]:
-    """Remove it, each thing at once for readers; what a run took up meanwhile is left.
+def collect(root: Path, garbage: Sequence[Garbage], begun: frozenset[str], console: Console) -> list[Garbage]:
+    """Remove it, each thing at once for readers; returns what was removed.
+
+    Args:
+        root: the store.
+        garbage: from `find_garbage`.
+        begun: `runs_begun` of before. A run that began since may build on any of it, so from then on
+            nothing is removed.
+        console: where progress is shown.
 
     Raises:
         StoreError: the disk refuses.
@@ -52,8 +61,10 @@ def remove(root: Path, garbage: Sequence[Garbage], console: Console) -> list[Gar
     removed = []
     with Progress(console, "gc", len(garbage), unit="items") as progress, disk_faults(root):
         for item in garbage:
-            if _still(item, root):
-                remove_whole(item.path)
+            with exclusive(root):
+                aside = set_aside(item.path) if _still(item, root, begun) else None
+            if aside is not None:
+                remove(aside)
                 removed.append(item)
             progress.advance()
     return removed
@@ -76,13 +87,12 @@ def seconds(age: str) -> float:
     return int(match[1]) * _UNITS_S[match[2]]
 
 
-def _still(item: Garbage, root: Path) -> bool:
-    """Whether it is what it was when it was found, and still nobody's."""
+def _still(item: Garbage, root: Path, begun: frozenset[str]) -> bool:
+    """Whether it is what it was when it was found, and nobody has begun to build on it."""
     try:
-        unchanged = weight(item.path) == (item.bytes, item.newest_s)
+        return weight(item.path) == (item.bytes, item.newest_s) and runs_begun(root) == begun
     except FileNotFoundError:
         return False
-    return unchanged and not is_named(item, root, live_runs(root))
 
 
 def _lines(root: Path, garbage: Sequence[Garbage]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError
-from ..atomic import read_json
+from ..atomic import alive, read_json
 
 LIVE_S = 600.0
 """Twenty beats: clocks of several machines differ, and a slow disk may delay one."""
@@ -31,8 +32,13 @@ class LiveRun:
     bundles: frozenset[str]
 
 
+def runs_begun(root: Path) -> frozenset[str]:
+    """Names of the records of all runs that ever began."""
+    return frozenset(path.name for path in root.glob("runs/*.json"))
+
+
 def live_runs(root: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> list[LiveRun]:
-    """Runs that have not ended and whose heart beat in the last ten minutes."""
+    """Runs that have not ended, and whose heart beat in the last ten minutes."""
     live = []
     for path in sorted(root.glob("runs/*.json")):
         # A record that cannot be read is nobody's heartbeat.
@@ -48,4 +54,10 @@ def _beats(document: Any, now: datetime) -> bool:
     if document.get("state") != "running":
         return False
     age = now - datetime.fromisoformat(document["heartbeat"])
-    return abs(age.total_seconds()) <= LIVE_S
+    return abs(age.total_seconds()) <= LIVE_S and not _dead(document.get("owner", ""))
+
+
+def _dead(owner: str) -> bool:
+    """Whether a run of this machine has no process any more."""
+    host, _, pid = owner.rpartition(":")
+    return host == socket.gethostname() and pid.isdecimal() and not alive(int(pid))
