@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,9 +14,8 @@ import torch
 from ..configs.schema import VerifyConfig
 from ..errors import ConfigError, SceneError, SelectionError, ShardError, StoreError, StoreMismatchError
 from ..progress import Progress
-from ..store.block import Block
+from ..store.block import Block, layer_group
 from ..store.feature_store import FeatureStore
-from ..store.layers import stored_name
 from ..store.maintain.report import Report
 from ..store.stored_key import StoredKey
 from .encoders.base import Encoder, FeatureMap
@@ -197,17 +195,9 @@ class _Comparison:
         limit = max(STORAGE_ERROR[storage], COMPUTE_ERROR[self.stored.key.compute])
         if deviation <= limit:
             return
-        folder = self._folder(choice.block) / stored_name(layer, storage)
-        row = choice.block.rows[choice.i]
-        spec = choice.block.store.group(folder).array("tokens").spec
+        block, row = choice.block, choice.block.rows[choice.i]
+        group = layer_group(block.store, self.stored, block.bundle, layer, storage)
+        folder, spec = group.folder, group.array("tokens").spec
         shard = folder / "tokens" / spec.file(row // spec.unit)
         what = f"row {row} deviates by {deviation:.2g} from what is extracted again, more than {limit:.2g}."
         self.report.fault(shard, "numbers", what, [folder / "zarr.json", shard])
-
-    def _folder(self, block: Block) -> Path:
-        return (
-            self.report.root
-            / "features"
-            / self.stored.folder
-            / self.stored.folders[self.stored.at(block.bundle)]
-        )

@@ -28,10 +28,13 @@ DTYPES = {
     "bool": np.dtype("?"),
 }
 BF16_NAN = 0x7FC0
+CRC_BYTES = 4
 
 # On the main thread numcodecs would compress with a pool of threads, whose blocks come out in any order:
 # valid, but other bytes each time. Chunks are compressed side by side instead.
 blosc.use_threads = False
+Parts = tuple[bytes | memoryview, ...]
+"""The bytes of a chunk, one part after the other."""
 _FILLS = {"f": (str, float), "u": (int,), "b": (bool,)}
 _ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
@@ -155,9 +158,17 @@ class ArraySpec:
 
 def encode_chunk(spec: ArraySpec, values: np.ndarray) -> bytes:
     """Bytes of one inner chunk (one view) or of one plain chunk (all its rows), checksum last."""
+    return b"".join(chunk_parts(spec, values))
+
+
+def chunk_parts(spec: ArraySpec, values: np.ndarray) -> Parts:
+    """The same, body and checksum; the body is the memory of `values` where it may stay as it is."""
     raw = np.ascontiguousarray(values, DTYPES[spec.dtype])
-    data = blosc.compress(_typed(raw), b"zstd", 3, blosc.SHUFFLE, 0) if spec.blosc else raw.tobytes()
-    return data + struct.pack("<I", google_crc32c.value(data))
+    if spec.blosc:
+        data = blosc.compress(_typed(raw), b"zstd", 3, blosc.SHUFFLE, 0)
+        return data, crc_bytes(data)
+    body = raw.reshape(-1).view(np.uint8)
+    return body.data, crc_bytes(body)
 
 
 def decode_chunk(spec: ArraySpec, data: bytes, out: np.ndarray, where: object) -> None:
@@ -180,15 +191,30 @@ def check_crc(data: bytes, where: object) -> bytes:
     Raises:
         StoreError: it does not match.
     """
-    body = data[:-4]
-    if len(data) < 4 or struct.unpack("<I", data[-4:])[0] != google_crc32c.value(body):
-        raise StoreError(
-            "a chunk fails its checksum.",
-            where=where,
-            why="the bytes on disk are not those that were written",
-            fix="`strata store verify PATH --repair` drops what is damaged, and the same extraction mends it",
-        )
+    body = data[:-CRC_BYTES]
+    if len(data) < CRC_BYTES or not crc_fits(body, data[-CRC_BYTES:]):
+        raise bad_checksum(where)
     return body
+
+
+def crc_fits(body: bytes | np.ndarray, crc: bytes) -> bool:
+    """Whether those four bytes are the crc32c of these; an array [bytes] u8 is not copied."""
+    return crc == crc_bytes(body)
+
+
+def crc_bytes(body: bytes | np.ndarray) -> bytes:
+    """crc32c as it stands behind a chunk; an array [bytes] u8 is not copied."""
+    return struct.pack("<I", google_crc32c.value(body))
+
+
+def bad_checksum(where: object) -> StoreError:
+    """What is said of a chunk that fails its checksum."""
+    return StoreError(
+        "a chunk fails its checksum.",
+        where=where,
+        why="the bytes on disk are not those that were written",
+        fix="`strata store verify PATH --repair` drops what is damaged, and the same extraction mends it",
+    )
 
 
 def encode_strings(values: list[str]) -> bytes:

@@ -8,48 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import LayerError, SelectionError, did_you_mean
 from .feature_store import FeatureStore
 from .group import StoredGroup
+from .layer_tokens import LayerTokens
 from .layers import STORAGES, stored_name
 from .layout import pixels_folder
 from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
+from .view_values import TokenPoints, ViewGeometry
 
+if TYPE_CHECKING:
+    import torch
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TokenPoints:
-    """One 3D point per token, the same for every encoder.
-
-    Attributes:
-        world: [V, R, C, 3] f32 world coordinates, NaN = none.
-        valid: [V, R, C] bool, at least half of the cell's source pixels have depth.
-        spread_m: [V, R, C] f32, standard deviation of the depths used.
-    """
-
-    world: np.ndarray
-    valid: np.ndarray
-    spread_m: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ViewGeometry:
-    """Depth and cameras of the preprocessed views.
-
-    Attributes:
-        depth_m: [V, H, W] f32 z-depth, 0 = none.
-        valid: [V, H, W] bool.
-        K_px: [V, 3, 3] f64 intrinsics of the preprocessed views, NaN = unknown.
-        cam_from_world: [V, 4, 4] f64 rigid poses, NaN = unknown.
-    """
-
-    depth_m: np.ndarray
-    valid: np.ndarray
-    K_px: np.ndarray
-    cam_from_world: np.ndarray
+    from ..kernels.quantized import QuantizedTokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,17 +82,88 @@ class Block:
 
     def width(self, layer: str) -> int:
         """Channels of a layer."""
-        return self._layer(layer).array("tokens").spec.shape[-1]
+        return self._tokens(layer).map_shape[-1]
+
+    def dtype(self, layer: str) -> np.dtype:
+        """Of `tokens`: f16 where they are stored so, else f32."""
+        return self._tokens(layer).dtype
+
+    def stored_dtype(self, layer: str) -> np.dtype:
+        """Of `read_maps_into`: f16, f32, u16 for bf16, u8."""
+        return self._tokens(layer).stored_dtype
 
     def tokens(
         self, layer: str, rows: Sequence[int] | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """[V, R, C, D] tokens, f16 or f32 as stored (bf16 as f32); `rows` picks views of the block."""
-        return _floats(self._layer(layer).read("tokens", self._rows(rows), out), self.layers[layer])
+        """[V, R, C, D] tokens, f16 or f32 as stored (bf16 and u8 as f32); `rows` picks views of the block."""
+        return self._tokens(layer).tokens(self._rows(rows), out)
+
+    def read_maps_into(self, rows: Sequence[int], layer: str, out: np.ndarray) -> None:
+        """Maps of one layer as they are stored, copied once: from the page cache into the caller's buffer.
+
+        Args:
+            rows: N views of the block, in any order.
+            layer: name.
+            out: [N, R, C, D] in `stored_dtype(layer)`, each map contiguous; a part of a batch will do. u8
+                needs `affine` to become numbers.
+
+        Raises:
+            StoreError: a shard is missing or damaged.
+        """
+        self._tokens(layer).stored(self._rows(rows), out)
+
+    def tensor(
+        self, layer: str, rows: Sequence[int] | None = None, device: str | torch.device = "cpu"
+    ) -> torch.Tensor | QuantizedTokens:
+        """[V, R, C, D] tokens as they are stored, f16, bf16, f32 or quantized, on a device.
+
+        A GPU gets them through pinned memory (see `device_read`), and u8 is widened there.
+        """
+        from .device_read import read_to
+
+        return read_to(self._tokens(layer), self._rows(rows), device)
+
+    def affine(self, rows: Sequence[int] | None, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        """(scale, offset) [V, D] f32 of a layer that is stored as u8: its tokens are u8 * scale + offset."""
+        return self._tokens(layer).affine(self._rows(rows))
+
+    def gather(self, layer: str, views: np.ndarray, row: np.ndarray, col: np.ndarray) -> np.ndarray:
+        """[N, D] single tokens, f16 or f32 as `tokens`, without reading whole maps.
+
+        With `check=first` a map is verified, which reads all of it, when it is touched for the first time.
+        With `check=never` only the tokens' own pages are read.
+
+        Args:
+            layer: name.
+            views: [N] views of the block, as `rows` elsewhere.
+            row, col: [N] token rows and columns.
+
+        Raises:
+            SelectionError: a token lies outside the block.
+            StoreError: a shard is missing or damaged.
+        """
+        try:
+            view, row, col = (np.asarray(axis, np.int64) for axis in (views, row, col))
+            # Of numbers one of which is negative the bits together are.
+            if len(view) and (view | row | col).min() < 0:
+                raise IndexError("a negative place")
+            return self._tokens(layer).gather(self._row_array[view], row, col)
+        except (IndexError, ValueError) as error:
+            raise SelectionError(
+                f"not all of {len(views):,} places are tokens of the block.",
+                where=f"{self.scene}, {layer}",
+                why=str(error),
+                fix=f"views, row and col are as many; there are {len(self)} views of "
+                f"{self.grid[0]} x {self.grid[1]} tokens",
+            ) from None
+
+    @cached_property
+    def _row_array(self) -> np.ndarray:
+        return np.array(self.rows, np.int64)
 
     def prefix(self, layer: str, rows: Sequence[int] | None = None) -> np.ndarray:
         """[V, T, D] prefix tokens; their names are `prefix_names(layer)`."""
-        return _floats(self._layer(layer).read("prefix", self._rows(rows)), self.layers[layer])
+        return self._tokens(layer).prefix(self._rows(rows))
 
     def prefix_names(self, layer: str) -> tuple[str, ...]:
         group = self._layer(layer)
@@ -179,18 +226,21 @@ class Block:
         return list(self.rows) if rows is None else [self.rows[i] for i in rows]
 
     def _layer(self, layer: str) -> StoredGroup:
+        return self._tokens(layer).group
+
+    def _tokens(self, layer: str) -> LayerTokens:
         if layer not in self.layers:
             raise LayerError(
                 f"layer {layer!r} is not part of this selection.",
                 where=f"{self.stored_key.name}, {self.scene}",
                 fix=did_you_mean(layer, self.layers),
             )
-        return self._layer_groups[layer]
+        return self._layer_tokens[layer]
 
     @cached_property
-    def _layer_groups(self) -> dict[str, StoredGroup]:
+    def _layer_tokens(self) -> dict[str, LayerTokens]:
         return {
-            layer: layer_group(self.store, self.stored_key, self.bundle, layer, storage)
+            layer: LayerTokens(layer_group(self.store, self.stored_key, self.bundle, layer, storage), storage)
             for layer, storage in self.layers.items()
         }
 
@@ -232,16 +282,10 @@ def layer_group(
     store: FeatureStore, stored: StoredKey, bundle: Bundle, layer: str, storage: str
 ) -> StoredGroup:
     """The group of one stored layer of one bundle."""
-    folder = store.root / "features" / stored.folder / stored.folders[stored.at(bundle)]
+    folder = store.root / "features" / stored.folder / stored.bundles.find(bundle)[0]
     return store.group(folder / stored_name(layer, storage))
 
 
 def best_storage(storages: Sequence[str]) -> str:
     """The most exact storage of a layer: f32, f16, bf16, u8."""
     return min(storages, key=STORAGES.index)
-
-
-def _floats(values: np.ndarray, storage: str) -> np.ndarray:
-    if storage != "bf16":
-        return values
-    return (values.astype(np.uint32) << 16).view(np.float32)

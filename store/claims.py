@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..errors import StoreError
 from .arrays import ArraySpec
-from .shard_io import EMPTY, read_index
+from .open_shard import EMPTY
+from .shard_io import read_index
 
 MOST_EXPANSION = 20_000
 """zstd shrinks zeros by 13,000 at most in the blocks that blosc makes."""

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import StoreError
+from .array_reader import ArrayReader
 from .arrays import ArraySpec
 from .atomic import read_json
+from .claims import check_claims
 from .documents import unstamped
-from .shard_io import ArrayReader, OpenShards
+from .shard_io import OpenShards
 
 
 class StoredGroup:
@@ -48,7 +50,8 @@ class StoredGroup:
         """The reader of one array.
 
         Raises:
-            StoreError: the group is not committed or has no such array.
+            StoreError: the group is not committed or has no such array, or one that claims to be what its
+                files do not hold.
         """
         if name not in self._arrays:
             if not self.committed:
@@ -60,10 +63,11 @@ class StoredGroup:
                 )
             path = self.folder / name / "zarr.json"
             spec = ArraySpec.from_document(read_json(path), path)
+            check_claims(path.parent, spec)
             self._arrays[name] = ArrayReader(path.parent, spec, self.check, self._shards)
         return self._arrays[name]
 
-    def read(self, name: str, rows: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
+    def read(self, name: str, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """[len(rows), ...] of one array in its stored dtype."""
         return self.array(name).read(rows, out)
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import LayerError, SelectionError, did_you_mean, first_few
 from .block import Block, best_storage, layer_group
-from .catalog import natural
 from .feature_store import FeatureStore
 from .layers import STORAGES, layer_order, resolve_layers
 from .schema import Bundle, SceneRow, ViewRow, ViewSet
@@ -56,9 +54,9 @@ def select(
         LayerError: a layer is not stored for some of the scenes.
     """
     stored = store.stored_key(encoder, **fields)
-    asked = None if layers is None else resolve_layers(layers, stored.layers, stored.depth)
-    wanted = _scene_filter(store, scene, dataset, split)
-    scenes = [scene_id for scene_id in sorted(store.catalog.rows, key=natural) if wanted(scene_id)]
+    asked = None if layers is None else resolve_layers(layers, stored.bundles.layer_names(), stored.depth)
+    wanted = _scene_filter(store, dataset, split)
+    scenes = [scene_id for scene_id in store.catalog.scene_ids(scene) if wanted(scene_id)]
     rows = {scene_id: _rows_of(store, stored, scene_id, version, asked) for scene_id in scenes}
     found = [row for of_scene in rows.values() for row in of_scene]
     names = _layer_names(stored, [_layers_of(stored, bundle) for bundle, _ in found], asked)
@@ -97,7 +95,7 @@ def _rows_of(
     taken: set[int] = set()
     chosen = []
     for bundle, row in rows:
-        positions = {view.position for view in catalog.views(bundle)[row.start : row.stop]}
+        positions = {view.position for view in catalog.scene_views(bundle, row)}
         if not positions & taken:
             taken |= positions
             chosen.append((min(positions), bundle, row))
@@ -105,7 +103,7 @@ def _rows_of(
 
 
 def _layers_of(stored: StoredKey, bundle: Bundle) -> dict[str, tuple[str, ...]]:
-    return stored.bundles.get(stored.at(bundle), {})
+    return stored.bundles.find(bundle)[1]
 
 
 def _has_older(store: FeatureStore, stored: StoredKey, scene_id: str) -> bool:
@@ -142,7 +140,7 @@ def _block(
 ) -> Block:
     have = _layers_of(stored, bundle)
     layers = {name: _storage(have[name], storage, name, stored) for name in names}
-    views = store.catalog.views(bundle)
+    views = dict(enumerate(store.catalog.scene_views(bundle, row), row.start))
     missing = missing_of(bundle, tuple(layers.items()))
     rows = [r for r in range(row.start, row.stop) if keep(row.id, views[r])]
     there = tuple(r for r in rows if r not in missing)
@@ -181,19 +179,14 @@ def _storage(have: tuple[str, ...], asked: str | None, layer: str, stored: Store
     return asked
 
 
-def _scene_filter(store: FeatureStore, scene: str | None, dataset: str | None, split: str | None) -> Any:
+def _scene_filter(store: FeatureStore, dataset: str | None, split: str | None) -> Any:
     named = None
     if split is not None:
         splits = {name: kept.scenes for name, kept in store.splits().items()}
         named = split_scenes(split, splits, store.root / "splits")
 
     def wanted(scene_id: str) -> bool:
-        of_dataset, _, name = scene_id.partition("/")
-        return (
-            (named is None or scene_id in named)
-            and (dataset is None or of_dataset == dataset)
-            and (scene is None or fnmatchcase(scene_id, scene) or fnmatchcase(name, scene))
-        )
+        return (named is None or scene_id in named) and dataset in (None, scene_id.partition("/")[0])
 
     return wanted
 

@@ -168,8 +168,7 @@ class Selection:
         colrow = uv1 @ block.token_from_source_px([i])[0].T
         rowcol = torch.from_numpy(np.ascontiguousarray(colrow[:, ::-1], np.float32))
         return {
-            layer: sample_tokens(torch.from_numpy(block.tokens(layer, [i])[0]).float(), rowcol).numpy()
-            for layer in self.layers
+            layer: sample_tokens(block.tensor(layer, [i]), rowcol)[0].float().numpy() for layer in self.layers
         }
 
     def _find(self, scene: str, view: str) -> tuple[Block, int]:

@@ -7,21 +7,31 @@ temporary name, fsynced and renamed. A shard that exists is done. The group beco
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import StoreError
-from .arrays import ArraySpec, encode_chunk, encode_strings, group_document, strings_document
-from .atomic import json_text, remove_abandoned, write_atomic
+from .arrays import (
+    ArraySpec,
+    Parts,
+    chunk_parts,
+    encode_chunk,
+    encode_strings,
+    group_document,
+    strings_document,
+)
+from .atomic import json_text, remove_abandoned, whole_file, write_atomic
 from .documents import stamped, write_document
 from .inside import check_inside
 from .layout import GroupSpec
 from .schema import Bundle, ViewRow
 from .shard_io import present_chunks, shard_parts
+from .write_parts import write_parts
 
 Row = Mapping[str, np.ndarray]
 
@@ -32,17 +42,19 @@ class UnitBuffer:
 
     spec: GroupSpec
     unit: int
-    rows: dict[int, dict[str, bytes | np.ndarray] | None] = field(default_factory=dict)
+    rows: dict[int, dict[str, Parts | np.ndarray] | None] = field(default_factory=dict)
 
     def add(self, row: int, values: Row | None) -> None:
-        """Take one view's arrays; sharded ones are encoded at once and the arrays let go."""
+        """Take one view's arrays.
+
+        Those to be compressed are, at once. Others that are sharded are kept as they are and not copied:
+        nobody may write to them any more.
+        """
         self.rows[row] = (
             None
             if values is None
             else {
-                name: encode_chunk(spec, values[name]) if spec.sharded else np.array(values[name])
-                for name, spec in self.spec.by_unit.items()
-                if name in values
+                name: _kept(spec, values[name]) for name, spec in self.spec.by_unit.items() if name in values
             }
         )
 
@@ -50,18 +62,25 @@ class UnitBuffer:
     def complete(self) -> bool:
         return all(row in self.rows for row in any_spec(self.spec).rows(self.unit))
 
-    def parts(self, name: str, spec: ArraySpec) -> list[bytes]:
-        """The file of one array for this unit."""
+    def parts(self, name: str, spec: ArraySpec) -> Iterable[bytes | memoryview]:
+        """The file of one array for this unit, part by part."""
         rows = spec.rows(self.unit)
         values = [(self.rows[row] or {}).get(name) for row in rows]
         if spec.sharded:
-            chunks: list[Any] = [*values, *[None] * (spec.unit - len(rows))]
-            return list(shard_parts(chunks))
+            # Checksums are made between the writes: so a chunk comes out of memory once.
+            chunks = (chunk_parts(spec, v) if isinstance(v, np.ndarray) else v for v in values)
+            return shard_parts(chain(chunks, [None] * (spec.unit - len(rows))))
         plain = spec.fill_array(spec.unit)
         for i, value in enumerate(values):
             if value is not None:
                 plain[i] = value
-        return [encode_chunk(spec, plain)]
+        return chunk_parts(spec, plain)
+
+
+def _kept(spec: ArraySpec, values: np.ndarray) -> Parts | np.ndarray:
+    if not spec.sharded:
+        return np.array(values)
+    return chunk_parts(spec, values) if spec.blosc else values
 
 
 class GroupWriter:
@@ -120,9 +139,8 @@ class GroupWriter:
         """
         written = 0
         for name, spec in self.spec.by_unit.items():
-            parts = buffer.parts(name, spec)
-            write_atomic(self.folder / name / spec.file(buffer.unit), parts)
-            written += sum(map(len, parts))
+            with whole_file(self.folder / name / spec.file(buffer.unit)) as partial:
+                written += write_parts(partial, buffer.parts(name, spec))
         return written
 
     def empty_rows(self, name: str) -> list[int]:

@@ -12,7 +12,8 @@ from ...errors import StoreError
 from ..arrays import ArraySpec, check_crc, decode_chunk
 from ..atomic import read_file
 from ..claims import check_claim
-from ..shard_io import EMPTY, read_index
+from ..open_shard import EMPTY
+from ..shard_io import read_index
 
 
 def file_faults(path: Path, spec: ArraySpec, unit: int) -> Iterator[str]:

@@ -154,7 +154,7 @@ class _Search:
         if any(row.generation == newest[row.id] for row in bundle.scenes):
             return ""
         current = {row.id: [other for other, _ in self.catalog.current(row.id)] for row in bundle.scenes}
-        anew = all(any(key.at(other) in key.bundles for other in others) for others in current.values())
+        anew = all(any(key.bundles.find(other)[1] for other in others) for others in current.values())
         return "its images were packed anew, and the features are there anew" if anew else ""
 
     def _views_go(self, folder: Path, needed: set[str]) -> bool:
