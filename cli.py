@@ -14,6 +14,7 @@ from .commands.command import VERBOSE, AsJson, Preset, Verbose, config_of, help_
 from .commands.features import encoders, extract, store
 from .commands.models import probe, train
 from .commands.scenes import scenes, sets
+from .commands.upkeep import upkeep
 from .configs.schema import DemoConfig, PackConfig, ReconstructConfig, ReportConfig, SubmitConfig
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ for name, group in {
     "train": train,
 }.items():
     app.add_typer(group, name=name)
+store.add_typer(upkeep)
 
 
 def _print_version(wanted: bool) -> None:

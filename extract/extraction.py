@@ -9,6 +9,7 @@ from pathlib import Path
 from ..configs.schema import ExtractConfig
 from ..progress import Progress
 from ..store.group import StoredGroup
+from ..store.inside import check_there
 from .bundle_pass import GONE
 from .commit import commit_bundle, provenance
 from .plan import BundlePlan, Plan
@@ -47,6 +48,7 @@ class Extraction:
 
     def commit(self, part: BundlePlan, device_name: str, again: bool) -> None:
         """Make a bundle visible whose units are all there; `again` as in `commit_bundle`."""
+        check_there(self.plan.root)
         reasons = {**self._earlier, **self.tally.failures}
         commit_bundle(self.plan, part, reasons, provenance(device_name, self._weights), again)
 

@@ -18,6 +18,7 @@ from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey
 from ..store.layers import resolve_layers
 from ..store.layout import GroupSpec
+from ..store.lock import shared
 from ..store.remote.path import written
 from ..store.schema import MAX_BUNDLE_VIEWS, Bundle, ViewRow, scene_geometry
 from ..store.writer import GroupWriter
@@ -151,7 +152,8 @@ def make_plan(
     sample = sample_views(encoder, key, layers, scenes, device) if measure else None
     storages = choose_storages(config.storage, root, key, layers, sample)
     groups = _groups(config, index, encoder, key, storages)
-    versions, assigned = _assign(root, scenes, groups)
+    with shared(root):
+        versions, assigned = _assign(root, scenes, groups)
     return Plan(
         root=root,
         key=key,

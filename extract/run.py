@@ -14,8 +14,10 @@ from ..configs.load import command_line
 from ..configs.schema import ExtractConfig
 from ..errors import ConfigError, EncoderError, did_you_mean
 from ..progress import Progress
+from ..store.disk_faults import disk_faults
 from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey
+from ..store.lock import exclusive
 from .commit import device_name
 from .encoders.base import Encoder
 from .encoders.registry import create
@@ -80,7 +82,12 @@ def extract(config: ExtractConfig, console: Console | None = None, encoder: Enco
     plan = open_plan(config, encoder=encoder)
     if not config.force:
         plan.check_space()
-    _declare(plan, config)
+    with disk_faults(plan.root):
+        return _carry_out(plan, config, console)
+
+
+def _carry_out(plan: Plan, config: ExtractConfig, console: Console) -> Summary:
+    store = FeatureStore.create(plan.root)
     tally, total, left = Tally(), plan.views, plan.views_left
     if left < total:
         console.print(
@@ -90,6 +97,8 @@ def extract(config: ExtractConfig, console: Console | None = None, encoder: Enco
         RunLog(plan.root, plan, tally, command_line("strata extract run", config)) as log,
         Progress(console, f"extract {plan.key.encoder}", left) as progress,
     ):
+        # The run's record comes first: what a live run names, `store gc` leaves alone.
+        _declare(store, plan, config)
         extraction = Extraction(plan=plan, config=config, tally=tally, log=log, progress=progress)
         if config.backend == "ray":
             from .ray_run import work_on_ray
@@ -190,9 +199,8 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _declare(plan: Plan, config: ExtractConfig) -> None:
+def _declare(store: FeatureStore, plan: Plan, config: ExtractConfig) -> None:
     """Records first: catalog, splits, sets and the key stand before the first shard."""
-    store = FeatureStore.create(plan.root)
     info = plan.encoder.info
     store.declare_key(plan.key, info.patch_size, info.depth)
     store.declare_preprocess(plan.key.preprocess, info.patch_size, info.stride)
@@ -200,10 +208,12 @@ def _declare(plan: Plan, config: ExtractConfig) -> None:
     for bundle, views in plan.versions.updated:
         catalog.write(bundle, views)
     for part in plan.bundles:
-        if part.new:
+        # Not only the new ones: since planning, another process may have removed an unused record.
+        if part.new or part.bundle.id not in catalog.bundles:
             catalog.write(part.bundle, part.views)
-    keep_splits(plan.root, plan.splits)
-    keep_sets(plan.root, plan.scenes, config, config.sets)
+    with exclusive(plan.root):
+        keep_splits(plan.root, plan.splits)
+        keep_sets(plan.root, plan.scenes, config, config.sets)
 
 
 def _work(extraction: Extraction) -> None:

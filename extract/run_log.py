@@ -16,6 +16,8 @@ from typing import Any
 
 from ..errors import StoreError
 from ..store.atomic import read_json, write_atomic, write_json
+from ..store.inside import check_there
+from ..store.lock import exclusive
 from .bundle_pass import GONE
 from .plan import Plan
 from .tally import Tally
@@ -56,7 +58,8 @@ class RunLog:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> RunLog:
-        self.write()
+        with exclusive(self._plan.root):
+            self.write()
         self._thread.start()
         return self
 
@@ -89,6 +92,7 @@ class RunLog:
                 "timings": seconds,
                 "failures": [[*where, why] for where, why in list(self.tally.failures.items())],
             }
+            check_there(self._plan.root)
             write_json(self.path, document)
             self._write_failed()
 

@@ -16,6 +16,7 @@ from functools import partial
 
 import torch
 
+from ..store.inside import check_there
 from ..store.layout import GroupSpec
 from ..store.writer import GroupWriter
 from .bundle_pass import DECODERS, BundlePass
@@ -136,6 +137,7 @@ class Worker:
         return Sink(writer, submit, [donor], units)
 
     def _timed(self, write: Callable[[], int]) -> int:
+        check_there(self.plan.root)
         self._before_write()
         start = time.perf_counter()
         written = write()

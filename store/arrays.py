@@ -213,7 +213,7 @@ def bad_checksum(where: object) -> StoreError:
         "a chunk fails its checksum.",
         where=where,
         why="the bytes on disk are not those that were written",
-        fix="restore the file, or remove it and its layer's zarr.json and extract again",
+        fix="`strata store verify PATH --repair` drops what is damaged, and the same extraction mends it",
     )
 
 

@@ -14,11 +14,13 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DiskFullError, StoreError
+from ..errors import StoreError
+from .disk_faults import explained
 
 if TYPE_CHECKING:
     from .remote.path import Place
@@ -52,7 +54,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     partial = _partial(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
@@ -62,7 +64,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _explained(error, path) from error
+            raise explained(error, path) from error
         raise
 
 
@@ -76,7 +78,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     partial = _partial(path)
     try:
-        partial.mkdir(parents=True)
+        make_folder(partial.parent)
+        partial.mkdir()
         yield partial
         for file in partial.iterdir():
             with file.open("rb") as handle:
@@ -87,14 +90,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
-            raise _explained(error, path) from error
+            raise explained(error, path) from error
         raise
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """A JSON document, indented, whole or not there."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text.encode() + b"\n")
+    write_atomic(path, json_text(document).encode())
+
+
+def json_text(document: dict[str, Any]) -> str:
+    """The text of a file that `write_json` writes."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Place) -> Any:
@@ -104,7 +111,7 @@ def read_json(path: Place) -> Any:
         StoreError: it is missing, unreadable or no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_file(path))
     except FileNotFoundError:
         raise StoreError("a document of the store is missing.", where=path) from None
     except (OSError, ValueError, RecursionError) as error:
@@ -116,17 +123,72 @@ def read_json(path: Place) -> Any:
         ) from None
 
 
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file; a pipe or a device, which has no end, is refused.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
+
+
 def remove_abandoned(folder: Path) -> None:
     """Remove temporary files and folders that dead processes of this machine left in `folder`."""
     if not folder.is_dir():
         return
     for entry in os.scandir(folder):
-        match = _PARTIAL.fullmatch(entry.name)
-        if match and not _alive(int(match[1])):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                Path(entry.path).unlink(missing_ok=True)
+        if abandoned(entry.name):
+            with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+                remove(Path(entry.path))
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file or folder of that name is a temporary one, of any machine."""
+    return name.startswith(".") and name.endswith(".partial")
+
+
+def abandoned(name: str) -> bool:
+    """Whether it is the temporary file of a dead process of this machine."""
+    match = _PARTIAL.fullmatch(name)
+    return match is not None and not alive(int(match[1]))
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file or folder a temporary name, so that it is gone for readers at once; returns the name.
+
+    A folder's `zarr.json` goes first: whoever has listed the folder does not take it for a whole one.
+    """
+    if path.is_dir():
+        (path / "zarr.json").unlink(missing_ok=True)
+    aside = _partial(path)
+    os.replace(path, aside)
+    fsync_folder(path.parent)
+    return aside
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that each survives a power cut with what will lie in it."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(folder.parent)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -142,7 +204,8 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{next(_COUNTER)}.partial")
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -150,18 +213,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _explained(error: OSError, path: Path) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFullError(
-            "the disk is full.",
-            where=path,
-            why="what was finished before is whole; nothing half-written is visible",
-            fix="make room and run the same command again, or ask for fewer layers",
-        )
-    return StoreError(
-        f"the file cannot be written: {error.strerror}.",
-        where=path,
-        fix="check that the folder exists, is mounted and may be written",
-    )

@@ -15,7 +15,8 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import StoreError
-from .atomic import read_json, write_json
+from .atomic import read_json
+from .documents import write_document
 from .remote.path import Place, written
 from .schema import Bundle, SceneRow, ViewRow
 
@@ -44,7 +45,8 @@ class Catalog:
             StoreError: a record is damaged.
         """
         paths = sorted(path for path in folder.glob("*.json") if not path.name.endswith(".views.json"))
-        return cls(folder, [_parsed(path, read_json(path)) for path in paths])
+        found = [_record(path) for path in paths]
+        return cls(folder, [bundle for bundle in found if bundle is not None])
 
     @cached_property
     def rows(self) -> dict[str, list[tuple[Bundle, SceneRow]]]:
@@ -128,8 +130,8 @@ class Catalog:
     def write(self, bundle: Bundle, views: Sequence[ViewRow]) -> None:
         """Put a record on disk, the views first: a record never names views that are not there."""
         folder = written(self.folder)
-        write_json(folder / f"{bundle.id}.views.json", {"views": [view.to_dict() for view in views]})
-        write_json(folder / f"{bundle.id}.json", bundle.to_dict())
+        write_document(folder / f"{bundle.id}.views.json", {"views": [view.to_dict() for view in views]})
+        write_document(folder / f"{bundle.id}.json", bundle.to_dict())
         self.bundles[bundle.id] = bundle
         self._views[bundle.id] = tuple(views)
         self.__dict__.pop("rows", None)
@@ -139,6 +141,16 @@ class Catalog:
 def natural(text: str) -> list[Any]:
     """Sort key in which `scene2` comes before `scene10`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _record(path: Place) -> Bundle | None:
+    """The record; None where `store gc` removed it after it was listed."""
+    try:
+        return _parsed(path, read_json(path))
+    except StoreError:
+        if path.exists():
+            raise
+        return None
 
 
 def _parsed(path: Place, document: Any) -> Bundle:
@@ -158,5 +170,5 @@ def _damaged(path: Place, why: str) -> StoreError:
         "a record of the catalog is damaged.",
         where=path,
         why=why,
-        fix="restore the file from a copy of the store, or remove it and run the extraction again",
+        fix="`strata store verify PATH --repair` drops it, and the same extraction writes it anew",
     )

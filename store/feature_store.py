@@ -13,6 +13,7 @@ from .atomic import read_json, remove_abandoned
 from .catalog import Catalog
 from .checks import CHECKS
 from .group import StoredGroup
+from .inside import check_folders
 from .key import FeatureKey, Preprocess, canonical_json
 from .layout import pixels_folder, points_folder
 from .remote.cache import BlockCache
@@ -81,7 +82,7 @@ class FeatureStore:
                 why="a store is a folder with a zarr.json" if root.exists() else _nothing_at(root),
                 fix="give the path that `strata extract run store=` wrote to",
             )
-        _check_version(root)
+        check_version(root)
         return cls(root, check)
 
     @classmethod
@@ -89,10 +90,11 @@ class FeatureStore:
         """The store at `path`, made when it is not there.
 
         Raises:
-            StoreError: the folder holds something else, or a store of another version.
+            StoreError: the folder holds something else, a store of another version, or links that lead out.
         """
         root = written(path)
         if (root / "zarr.json").exists():
+            check_folders(root)
             return cls.open(root)
         remove_abandoned(root)
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -101,7 +103,7 @@ class FeatureStore:
                 where=root,
                 fix="give store= a new path, such as feats.zarr",
             )
-        write_if_changed(root / "zarr.json", group_document({"format": "strata", "version": VERSION}))
+        write_if_changed(root / "zarr.json", root_document())
         return cls(root)
 
     def __repr__(self) -> str:
@@ -123,8 +125,8 @@ class FeatureStore:
         Raises:
             StoreError: a key's document is damaged.
         """
-        found = [read_key(path.parent) for path in self.root.glob("features/*/zarr.json")]
-        return sorted((key for key in found if key.bundles), key=lambda key: key.name)
+        found = [_key_of(path.parent) for path in self.root.glob("features/*/zarr.json")]
+        return sorted((key for key in found if key and key.bundles), key=lambda key: key.name)
 
     def declare_key(self, key: FeatureKey, patch_size: int, depth: int) -> None:
         """Put the key's document in the store, and the documents of the folders above it."""
@@ -203,6 +205,16 @@ class FeatureStore:
         return {split.name: split for split in found}
 
 
+def _key_of(folder: Place) -> StoredKey | None:
+    """The key of a folder; None where `store gc` removed it after it was listed."""
+    try:
+        return read_key(folder)
+    except (StoreError, FileNotFoundError):
+        if (folder / "zarr.json").exists():
+            raise
+        return None
+
+
 def read_split(path: Place) -> Split:
     """The split of a file.
 
@@ -223,7 +235,39 @@ def _nothing_at(root: Place) -> str:
     return "there is no such folder" if isinstance(root, Path) else "there is no such bucket or folder"
 
 
-def _check_version(root: Place) -> None:
+def root_document() -> dict[str, Any]:
+    """What the `zarr.json` of every store of this version says."""
+    return group_document({"format": "strata", "version": VERSION})
+
+
+def check_version(root: Place) -> None:
+    """Refuse a store of another version than this program's.
+
+    Raises:
+        StoreError: the store is older (the error names the command that turns it into this version) or newer.
+    """
+    version = stored_version(root)
+    if version == VERSION:
+        return
+    older = type(version) is int and 0 <= version < VERSION
+    raise StoreError(
+        f"the store is of version {version}, this program reads version {VERSION}.",
+        where=root,
+        why="an older version of the program wrote it"
+        if older
+        else "a newer version of the program wrote it",
+        fix=f"run `strata store migrate {root}`, which turns it into version {VERSION}"
+        if older
+        else "install a newer strata, or use the program that wrote it",
+    )
+
+
+def stored_version(root: Place) -> object:
+    """The format version that a store says it has.
+
+    Raises:
+        StoreError: it is no store.
+    """
     document = read_json(root / "zarr.json")
     attributes = document.get("attributes") if isinstance(document, dict) else None
     attributes = attributes if isinstance(attributes, dict) else {}
@@ -234,10 +278,4 @@ def _check_version(root: Place) -> None:
             why=f"its format attribute is {attributes.get('format')!r}",
             fix="give the path that `strata extract run store=` wrote to",
         )
-    if attributes.get("version") != VERSION:
-        raise StoreError(
-            f"the store is of version {attributes.get('version')}, this program reads version {VERSION}.",
-            where=root,
-            why="the format changed between them",
-            fix="use the program that wrote it, or extract into a new store",
-        )
+    return attributes.get("version")

@@ -12,6 +12,8 @@ from ..errors import StoreError
 from .array_reader import ArrayReader
 from .arrays import ArraySpec
 from .atomic import read_json
+from .claims import check_claims
+from .documents import unstamped
 from .remote.array import RemoteArrayReader
 from .remote.path import Place, RemotePath
 from .shard_io import OpenShards
@@ -37,19 +39,20 @@ class StoredGroup:
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
-        return dict(read_json(self.folder / "zarr.json").get("attributes", {}))
+        return _attributes(self.folder / "zarr.json")
 
     def has(self, name: str) -> bool:
         return self.committed and (self.folder / name / "zarr.json").exists()
 
     def array_attributes(self, name: str) -> dict[str, Any]:
-        return dict(read_json(self.folder / name / "zarr.json").get("attributes", {}))
+        return _attributes(self.folder / name / "zarr.json")
 
     def array(self, name: str) -> ArrayReader | RemoteArrayReader:
         """The reader of one array.
 
         Raises:
-            StoreError: the group is not committed or has no such array.
+            StoreError: the group is not committed or has no such array, or one that claims to be what its
+                files do not hold.
         """
         if name not in self._arrays:
             if not self.committed:
@@ -61,13 +64,23 @@ class StoredGroup:
                 )
             path = self.folder / name / "zarr.json"
             spec = ArraySpec.from_document(read_json(path), path)
-            self._arrays[name] = (
-                RemoteArrayReader(path.parent, spec)
-                if isinstance(path, RemotePath)
-                else ArrayReader(path.parent, spec, self.check, self._shards)
-            )
+            self._arrays[name] = self._reader(path.parent, spec)
         return self._arrays[name]
+
+    def _reader(self, folder: Place, spec: ArraySpec) -> ArrayReader | RemoteArrayReader:
+        if isinstance(folder, RemotePath):
+            return RemoteArrayReader(folder, spec)
+        check_claims(folder, spec)
+        return ArrayReader(folder, spec, self.check, self._shards)
 
     def read(self, name: str, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """[len(rows), ...] of one array in its stored dtype."""
         return self.array(name).read(rows, out)
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    attributes = unstamped(document).get("attributes", {}) if isinstance(document, dict) else None
+    if not isinstance(attributes, dict):
+        raise StoreError("a document of the store has no attributes.", where=path, fix="restore the file")
+    return attributes

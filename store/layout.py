@@ -19,7 +19,7 @@ GIB = 1024**3
 SHARD_BYTES = 256 * 1024**2
 MAX_UNIT_VIEWS = 2048
 """Bounds the units of small maps alone: above 128 KB a view, the bytes of a shard bound them first."""
-_STORED_DTYPE = {"f16": "float16", "f32": "float32", "bf16": "uint16", "u8": "uint8"}
+STORED_DTYPE = {"f16": "float16", "f32": "float32", "bf16": "uint16", "u8": "uint8"}
 _FILL = {"f16": "NaN", "f32": "NaN", "bf16": BF16_NAN, "u8": 0}
 
 
@@ -77,12 +77,12 @@ def layer_group(
     tokens = ArraySpec(
         shape=(views, rows, cols, width),
         dims=("view", "row", "col", "channel"),
-        dtype=_STORED_DTYPE[storage],
+        dtype=STORED_DTYPE[storage],
         unit=unit,
         sharded=True,
         fill=_FILL[storage],
     )
-    plain: dict[str, Any] = {"dtype": _STORED_DTYPE[beside], "unit": unit, "sharded": False}
+    plain: dict[str, Any] = {"dtype": STORED_DTYPE[beside], "unit": unit, "sharded": False}
     arrays = {"tokens": tokens}
     if storage == "u8":
         affine = ArraySpec(shape=(views, width), dims=("view", "channel"), **plain)
@@ -96,7 +96,7 @@ def layer_group(
 
 def layer_view_bytes(storage: str, tokens: int, prefix: int, width: int) -> int:
     """Bytes of one view in all arrays of a layer."""
-    small, beside = (DTYPES[_STORED_DTYPE[kind]].itemsize for kind in (storage, _beside(storage)))
+    small, beside = (DTYPES[STORED_DTYPE[kind]].itemsize for kind in (storage, _beside(storage)))
     affine = 2 * beside if storage == "u8" else 0
     return width * (tokens * small + prefix * beside + affine)
 

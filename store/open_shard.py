@@ -41,10 +41,12 @@ class OpenShard:
     def __init__(self, path: Path, chunks: int) -> None:
         self.path, self._items = path, []
         try:
-            self.handle = os.open(path, os.O_RDONLY)
+            self.handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             stat, length = os.fstat(self.handle), 16 * chunks + CRC_BYTES
             self._size, self.identity = stat.st_size, file_identity(stat)
-            tail = os.pread(self.handle, length, max(0, self._size - length))
+            # How many chunks there are is said by a document that may be anybody's: no memory is asked for
+            # an index that is longer than the file.
+            tail = os.pread(self.handle, length, self._size - length) if length <= self._size else b""
         except OSError as error:
             raise StoreError(f"a shard cannot be read: {error.strerror}.", where=path) from None
         self.index = parse_index(tail, self._size, chunks, path)
@@ -188,8 +190,8 @@ def parse_index(tail: bytes, size: int, chunks: int, where: object) -> np.ndarra
     Raises:
         StoreError: they are not the index of such a shard.
     """
-    body = check_crc(tail, where)
-    index = np.frombuffer(body, "<u8").reshape(-1, 2) if len(body) == 16 * chunks else None
+    body = check_crc(tail, where) if tail else b""
+    index = np.frombuffer(body, "<u8").reshape(-1, 2) if tail and len(body) == 16 * chunks else None
     if index is not None:
         there = index[index[:, 0] != EMPTY]
         # Overflow-safe: a forged offset near 2^64 must not wrap around to a small sum.

@@ -161,5 +161,5 @@ def _damaged_key(folder: Place, why: str) -> StoreError:
         "a feature key's document is damaged.",
         where=folder / "zarr.json",
         why=why,
-        fix="restore the file, or extract into a new store",
+        fix="`strata store verify PATH --repair` drops it, and the same extraction writes it anew",
     )

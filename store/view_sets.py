@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import SetsError, StrataError
 from .atomic import write_atomic
+from .documents import stamped
 from .key import canonical_json, digest, readable
 from .remote.path import Place
 from .schema import ViewSet
@@ -51,7 +52,7 @@ def write_sets(
         "skipped": [{"scene": scene, "reason": reason} for scene, reason in skipped],
         "dropped_equal": dropped_equal,
     }
-    write_atomic(Path(path), _text(document).encode())
+    write_atomic(Path(path), sets_text(stamped(document)).encode())
 
 
 def read_sets(path: str | Place) -> list[ViewSet]:
@@ -105,8 +106,8 @@ def _malformed(path: str | Place, why: str) -> SetsError:
     return SetsError("this is not a file of view sets.", where=path, why=why, fix="make the sets again")
 
 
-def _text(document: dict[str, Any]) -> str:
-    """One set a line, so that files can be compared by eye and by diff."""
+def sets_text(document: dict[str, Any]) -> str:
+    """The text of a file of sets: one set a line, so that files can be compared by eye and by diff."""
     parts = []
     for name, value in document.items():
         if name == "sets" and value:

@@ -7,7 +7,6 @@ temporary name, fsynced and renamed. A shard that exists is done. The group beco
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,7 +26,9 @@ from .arrays import (
     group_document,
     strings_document,
 )
-from .atomic import read_json, remove_abandoned, whole_file, write_atomic, write_json
+from .atomic import json_text, remove_abandoned, whole_file, write_atomic
+from .documents import stamped, write_document
+from .inside import check_inside
 from .layout import GroupSpec
 from .schema import Bundle, ViewRow
 from .shard_io import present_chunks, shard_parts
@@ -93,7 +94,7 @@ class GroupWriter:
     """
 
     def __init__(self, root: Path, spec: GroupSpec) -> None:
-        self.spec, self.folder = spec, root / spec.folder
+        self.spec, self.root, self.folder = spec, root, root / spec.folder
 
     @property
     def committed(self) -> bool:
@@ -123,8 +124,13 @@ class GroupWriter:
         return [unit for unit in range(any_spec(self.spec).units) if unit not in done]
 
     def prepare(self) -> None:
-        """Remove what dead writers left under temporary names."""
+        """Remove what dead writers left under temporary names.
+
+        Raises:
+            StoreError: the group leads out of the store.
+        """
         for name in self.spec.arrays:
+            check_inside(self.root, self.folder / name)
             remove_abandoned(self.folder / name)
 
     def write(self, buffer: UnitBuffer) -> int:
@@ -184,11 +190,13 @@ class GroupWriter:
             document = self.spec.arrays[name].document((attributes or {}).get(name, {}))
             write_if_changed(self.folder / name / "zarr.json", document)
         own = {**({"coordinates": "scene"} if self.spec.labels else {}), **self.spec.attributes}
-        write_json(self.folder / "zarr.json", group_document(own))
+        write_document(self.folder / "zarr.json", group_document(own))
 
     def label(self, labels: tuple[list[str], list[str]]) -> None:
         """Write the arrays `view` and `scene` beside the rows, unless they are there as they should be."""
         folder = self.folder if self.spec.labels else self.folder.parent
+        check_inside(self.root, folder / "view")
+        check_inside(self.root, folder / "scene")
         _write_labels(folder, labels)
         if not self.spec.labels:
             write_if_changed(folder / "zarr.json", group_document({"coordinates": "scene"}))
@@ -234,10 +242,9 @@ def row_labels(bundle: Bundle, views: Sequence[ViewRow]) -> tuple[list[str], lis
 
 
 def write_if_changed(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON document unless it is there already."""
-    if path.exists() and read_json(path) == json.loads(json.dumps(document)):
-        return
-    write_json(path, document)
+    """Write a JSON document unless it is there already, whole; a damaged one is written anew."""
+    if not path.exists() or path.read_bytes() != json_text(stamped(document)).encode():
+        write_document(path, document)
 
 
 def _write_labels(folder: Path, labels: tuple[list[str], list[str]]) -> None:

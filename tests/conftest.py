@@ -186,7 +186,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return Pipeline(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def colour() -> type[ColourEncoder]:
     return ColourEncoder
 
@@ -201,7 +201,7 @@ def new_pipeline() -> type[Pipeline]:
     return Pipeline
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tree() -> Callable[[Path], dict[str, bytes]]:
     """By relative path, the bytes of every file of a store that is compared."""
 

@@ -8,7 +8,7 @@ from .extract import ExtractConfig, SubmitConfig
 from .field import MISSING
 from .probe import CorrespondenceConfig, DemoConfig, ReconstructConfig, ReportConfig
 from .scenes import CheckConfig, ConvertConfig, PackConfig, ScenesConfig, SetsConfig, SetsOptions, SynthConfig
-from .store import PartOptions, PullConfig, PushConfig
+from .store import PartOptions, PullConfig, PushConfig, VerifyConfig
 from .train import FitOptions, TrainVGGTConfig
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "SubmitConfig",
     "SynthConfig",
     "TrainVGGTConfig",
+    "VerifyConfig",
 ]

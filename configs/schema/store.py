@@ -1,4 +1,4 @@
-"""Options of copying stores."""
+"""Options of copying stores, and of looking after them."""
 
 from __future__ import annotations
 
@@ -31,3 +31,15 @@ class PushConfig(PartOptions):
     """Copy a part of a store to where others read it."""
 
     to: str = option(MISSING, "a URL such as s3://bucket/feats.zarr, or a folder of a web server")
+
+
+@dataclass(kw_only=True)
+class VerifyConfig:
+    """Find what is not as it was written; the words are for --recompute."""
+
+    shards: str | None = option(None, "folder that `strata pack` wrote; --recompute needs it")
+    encoder: str | None = option(None, "recompute the features of this encoder only; a name, or name@key")
+    weights: str | None = option(
+        None, "hub | random:<seed> | path of a checkpoint; none = what the features were made with"
+    )
+    device: str = option("auto", "auto | cpu | cuda | cuda:<n>")

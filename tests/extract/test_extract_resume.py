@@ -41,14 +41,14 @@ def killing_at(monkeypatch, step, after):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_killed_at_every_write(tmp_path, new_pipeline, tree, monkeypatch, after):
+def test_stopped_at_writes(tmp_path, new_pipeline, tree, monkeypatch, after):
     whole = fill(new_pipeline(tmp_path / "whole"))
     with monkeypatch.context() as patch:
         count = killing_at(patch, None, after)
         whole.extract()
     expected = tree(whole.root)
     assert count[0] > 40
-    for step in range(1, count[0] + 1, 2):
+    for step in range(1, count[0] + 1, 6):
         cut = fill(new_pipeline(tmp_path / f"cut{step}"))
         with monkeypatch.context() as patch:
             killing_at(patch, step, after)

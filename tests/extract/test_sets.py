@@ -131,7 +131,7 @@ def test_the_file_comes_back_and_equal_sets_give_equal_bytes(tmp_path):
     assert read_sets(tmp_path / "new" / "a.json") == sets
     assert (tmp_path / "new" / "a.json").read_bytes() == (tmp_path / "new" / "b.json").read_bytes()
     document = json.loads((tmp_path / "new" / "a.json").read_text())
-    assert list(document) == ["format", "version", "sampler", "sets", "skipped", "dropped_equal"]
+    assert list(document) == ["format", "version", "sampler", "sets", "skipped", "dropped_equal", "crc32c"]
     assert document["skipped"] == [{"scene": "d/t", "reason": "why"}]
     assert (document["format"], document["version"], document["dropped_equal"]) == ("strata-sets", 1, dropped)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.json", "b.json"]

@@ -56,7 +56,9 @@ def test_only_the_highest_generation_is_current(tmp_path):
 
 def test_views_stand_before_the_record_that_names_them(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr("strata.store.catalog.write_json", lambda path, document: written.append(path.name))
+    monkeypatch.setattr(
+        "strata.store.catalog.write_document", lambda path, document: written.append(path.name)
+    )
     bundle = put(Catalog(tmp_path), ("toy/a", 2, 1))
     assert written == [f"{bundle.id}.views.json", f"{bundle.id}.json"]
 
@@ -83,7 +85,7 @@ def test_a_damaged_record_is_named(tmp_path, edit):
         Catalog.read(tmp_path)
     assert caught.value.where == str(path)
     assert "record of the catalog is damaged" in caught.value.what
-    assert "remove it" in caught.value.fix
+    assert "--repair" in caught.value.fix
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"views": [1]}', '{"views": []}', '{"views": null}'])

@@ -1,0 +1,90 @@
+"""The command `strata store verify`: look, extract some views again, drop what is bad, tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from ..configs.schema import VerifyConfig
+from ..progress import Progress
+from ..store.feature_store import FeatureStore
+from ..store.maintain.repair import repair as drop
+from ..store.maintain.report import Fault, Report
+from ..store.maintain.verify import bundle_folders, verify
+from .encoders.base import Encoder
+
+SHOWN = 50
+
+
+def run(
+    path: str,
+    config: VerifyConfig,
+    console: Console,
+    *,
+    recompute: int = 0,
+    repair: bool = False,
+    as_json: bool = False,
+    encoder: Encoder | None = None,
+) -> int:
+    """The command: 0 when nothing is wrong, or when all of it was dropped; else 1.
+
+    Args:
+        path: the store.
+        config: how views are extracted again.
+        recompute: how many of each key.
+        repair: drop what is bad.
+        as_json: one document on stdout, progress on stderr.
+        encoder: to extract with instead of the one that the key names (for one of your own).
+
+    Raises:
+        StrataError: this is no store, or what --recompute needs is not there.
+    """
+    root, told = Path(path), Console(stderr=True) if as_json else console
+    with Progress(told, "verify", bundle_folders(root), unit="folders") as progress:
+        report = verify(root, progress)
+    if recompute:
+        _recompute(report, config, recompute, told, encoder)
+    left = drop(report) if repair else report.faults
+    if as_json:
+        dropped = {"repaired": [fault.path for fault in report.faults if fault not in left]}
+        console.file.write(json.dumps({**report.to_dict(), **dropped}, indent=2) + "\n")
+    else:
+        for line in _lines(report, left, repair):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return 1 if left else 0
+
+
+def _recompute(
+    report: Report, config: VerifyConfig, count: int, console: Console, encoder: Encoder | None
+) -> None:
+    from .recompute import recompute
+
+    keys = 1 if config.encoder else len(FeatureStore.open(report.root).keys())
+    with Progress(console, "recompute", count * keys) as progress:
+        recompute(report, config, count, progress, encoder)
+
+
+def _lines(report: Report, left: list[Fault], repaired: bool) -> list[str]:
+    lines = [f"{fault.kind:<9} {fault.path}: {fault.what}" for fault in report.faults[:SHOWN]]
+    if len(report.faults) > SHOWN:
+        lines.append(f"and {len(report.faults) - SHOWN:,} more; --json names all")
+    for key, found in report.recomputed.items():
+        largest = ", ".join(f"{layer} {value:.2g}" for layer, value in found["largest_deviation"].items())
+        lines.append(f"{key}: {found['views']:,} views again, largest deviation: {largest or 'none'}")
+    if report.unfinished:
+        lines.append(
+            f"{len(report.unfinished):,} parts are not finished; `strata store gc` tells which can go"
+        )
+    if report.live:
+        lines.append(f"{', '.join(report.live)} writes to the store now; what it replaces may look wrong")
+    counted = f"{report.files:,} files, {report.bytes / 1e6:,.1f} MB: {len(report.faults):,} faults"
+    lines.append(counted)
+    if repaired and len(left) < len(report.faults):
+        lines.append("what was bad is dropped; the same `strata extract run` as before writes it anew")
+    elif not repaired and any(fault.drop for fault in report.faults):
+        lines.append(
+            "--repair drops what is bad; the same `strata extract run` as before then writes it anew"
+        )
+    return lines

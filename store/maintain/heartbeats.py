@@ -1,0 +1,63 @@
+"""Runs that write to a store now, by the heartbeats of their records."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ...errors import StoreError
+from ..atomic import alive, read_json
+
+LIVE_S = 600.0
+"""Twenty beats: clocks of several machines differ, and a slow disk may delay one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveRun:
+    """A run with a heartbeat.
+
+    Attributes:
+        name: of its record.
+        key: folder of the features that it writes.
+        bundles: ids of the bundles that it works on.
+    """
+
+    name: str
+    key: str
+    bundles: frozenset[str]
+
+
+def runs_begun(root: Path) -> frozenset[str]:
+    """Names of the records of all runs that ever began."""
+    return frozenset(path.name for path in root.glob("runs/*.json"))
+
+
+def live_runs(root: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> list[LiveRun]:
+    """Runs that have not ended, and whose heart beat in the last ten minutes."""
+    live = []
+    for path in sorted(root.glob("runs/*.json")):
+        # A record that cannot be read is nobody's heartbeat.
+        with contextlib.suppress(StoreError, AttributeError, TypeError, ValueError, KeyError):
+            document = read_json(path)
+            if _beats(document, now()):
+                bundles = frozenset(map(str, document["bundles"]))
+                live.append(LiveRun(name=str(document["run"]), key=str(document["key"]), bundles=bundles))
+    return live
+
+
+def _beats(document: Any, now: datetime) -> bool:
+    if document.get("state") != "running":
+        return False
+    age = now - datetime.fromisoformat(document["heartbeat"])
+    return abs(age.total_seconds()) <= LIVE_S and not _dead(document.get("owner", ""))
+
+
+def _dead(owner: str) -> bool:
+    """Whether a run of this machine has no process any more."""
+    host, _, pid = owner.rpartition(":")
+    return host == socket.gethostname() and pid.isdecimal() and not alive(int(pid))

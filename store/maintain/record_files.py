@@ -1,0 +1,110 @@
+"""The documents beside the arrays: the store's own, the catalog, splits and sets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ...errors import StrataError
+from ..atomic import json_text, read_file, read_json
+from ..catalog import Catalog
+from ..documents import document_fault
+from ..feature_store import read_split
+from ..schema import VERSION, Bundle, SceneViews, ViewRow, make_bundle
+from ..view_sets import read_sampler, read_sets, sets_name, sets_text
+from .report import Report
+
+_RECORD = re.compile(r"([0-9a-f]{16})(\.views)?\.json")
+
+
+class RecordFiles:
+    """Looks at records; `bundles` and `views` are those that are sound.
+
+    Args:
+        root: the store.
+        report: where faults go.
+        seen: gets the path of every file that belongs to the store.
+    """
+
+    def __init__(self, root: Path, report: Report, seen: set[Path]) -> None:
+        self.root, self.report, self.seen = root, report, seen
+        self.bundles: dict[str, Bundle] = {}
+        self.views: dict[str, tuple[ViewRow, ...]] = {}
+
+    def check_root(self) -> None:
+        """The store's own document."""
+        path = self.root / "zarr.json"
+        if self._sound(path) and read_json(path)["attributes"].get("version") != VERSION:
+            self.report.fault(path, "metadata", f"it is not of version {VERSION}.")
+
+    def check_catalog(self) -> None:
+        """Every record with its views, and that its id is the digest of what they hold."""
+        names = [path.name for path in sorted((self.root / "catalog").glob("*.json"))]
+        matches = [match for match in map(_RECORD.fullmatch, names) if match]
+        records = {match[1] for match in matches if not match[2]}
+        for match in matches:
+            if match[2] and match[1] not in records:
+                path = self.root / "catalog" / match[0]
+                self.seen.add(path)
+                self.report.unfinished[self.report.relative(path)] = "views of a record that is not there"
+        for bundle_id in sorted(records):
+            self._record(bundle_id)
+
+    def check_lists(self) -> None:
+        """Splits and view sets."""
+        for path in sorted((self.root / "splits").glob("*.json")):
+            if self._sound(path, [path]):
+                self._try(path, lambda p=path: _expect(read_split(p).name.replace("/", "."), p.stem))
+        for path in sorted((self.root / "sets").glob("*.json")):
+            if self._sound(path, [path], sets_text):
+                self._try(path, lambda p=path: (read_sets(p), _expect(sets_name(read_sampler(p)), p.stem)))
+
+    def _record(self, bundle_id: str) -> None:
+        record = self.root / "catalog" / f"{bundle_id}.json"
+        side = self.root / "catalog" / f"{bundle_id}.views.json"
+        # Both are written anew from the shards: a record alone cannot tell which of the two is right.
+        drop = [record, side]
+        if not side.exists():
+            self.seen.add(record)
+            self.report.fault(side, "missing", "the views of a record are missing.", drop)
+        elif all([self._sound(record, drop), self._sound(side, drop)]):
+            self._try(record, lambda: self._parse(bundle_id, record), drop)
+
+    def _parse(self, bundle_id: str, record: Path) -> None:
+        bundle = Bundle.from_dict(bundle_id, read_json(record))
+        views = Catalog(record.parent).views(bundle)
+        scenes = [
+            SceneViews(
+                id=row.id,
+                digest=row.digest,
+                geometry=row.geometry,
+                generation=row.generation,
+                views=views[row.start : row.stop],
+            )
+            for row in bundle.scenes
+        ]
+        _expect(make_bundle(bundle.grid, scenes, bundle.sets).id, bundle_id)
+        self.bundles[bundle_id], self.views[bundle_id] = bundle, views
+
+    def _sound(self, path: Path, drop: list[Path] | None = None, text: Any = json_text) -> bool:
+        self.seen.add(path)
+        try:
+            why = document_fault(read_file(path), text)
+        except OSError as error:
+            why = str(error.strerror)
+        if why:
+            self.report.fault(path, "metadata", f"a document is damaged: {why}.", drop or [])
+        return not why
+
+    def _try(self, path: Path, read: Any, drop: list[Path] | None = None) -> None:
+        try:
+            read()
+        except (StrataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            why = error.what if isinstance(error, StrataError) else str(error)
+            self.report.fault(path, "metadata", f"it is not what it should be: {why}", drop or [path])
+
+
+def _expect(found: str, name: str) -> None:
+    if found != name:
+        raise ValueError(f"it would be called {found}, not {name}.")
