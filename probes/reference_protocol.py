@@ -103,7 +103,7 @@ def _view_points(geometry: ViewGeometry, patch: int) -> ViewPoints:
     mask = torch.from_numpy(geometry.valid)
     world_from_cam = invert_rigid(torch.from_numpy(geometry.cam_from_world))
     K_px = torch.from_numpy(geometry.K_px)
-    world = unproject_depth(depth_m.where(mask, 0.0), K_px, world_from_cam).float()
+    world = unproject_depth(depth_m, K_px, world_from_cam).float()
     points, valid = pool_patches(world, mask, patch)
     centre = world_from_cam[0, :3, 3]
     return ViewPoints(world=points[0], valid=valid[0] & points[0].isfinite().all(-1), centre=centre)

@@ -6,18 +6,27 @@ Shapes: V views, R C token rows and columns, T prefix tokens, D channels, H W pi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
 from ..errors import LayerError, SelectionError, did_you_mean
+from .arrays import DTYPES
 from .feature_store import FeatureStore
 from .group import StoredGroup
 from .layers import STORAGES, stored_name
 from .layout import pixels_folder
 from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
+
+T = TypeVar("T")
+
+LAYER_ARRAYS = ("tokens", "prefix", "scale", "offset")
+POINT_ARRAYS = ("token_point_world", "token_valid", "token_spread_m")
+GEOMETRY_ARRAYS = ("depth_m", "valid", "K_px", "cam_from_world")
+PIXEL_ARRAYS = ("image", "token_from_source_px")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +49,7 @@ class ViewGeometry:
     """Depth and cameras of the preprocessed views.
 
     Attributes:
-        depth_m: [V, H, W] f32 z-depth, 0 = none.
+        depth_m: [V, H, W] f32 z-depth, 0 = none or not valid.
         valid: [V, H, W] bool.
         K_px: [V, 3, 3] f64 intrinsics of the preprocessed views, NaN = unknown.
         cam_from_world: [V, 4, 4] f64 rigid poses, NaN = unknown.
@@ -52,17 +61,32 @@ class ViewGeometry:
     cam_from_world: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerPlace:
+    """Where one layer of a block's views lies: often in the block's own bundle, else in another.
+
+    Attributes:
+        bundle: whose group it is.
+        rows: of that bundle, in the order of the block's views.
+        storage: f32 | f16 | bf16 | u8.
+    """
+
+    bundle: Bundle
+    rows: tuple[int, ...]
+    storage: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Block:
-    """Rows of one scene in one bundle, as one encoder's features have them.
+    """Views of one scene that share a token grid, as one encoder's features have them.
 
     Attributes:
         store: where it lies.
         stored_key: whose features.
-        bundle, scene_row: where they lie.
+        bundle, scene_row: where images, geometry and points of them lie.
         rows: rows of the bundle, without the views that miss a feature.
         views: of those rows.
-        layers: by layer, its storage.
+        places: by layer, where its tokens lie.
         missing: by frame name, why a view of the scene has no features.
     """
 
@@ -72,11 +96,27 @@ class Block:
     scene_row: SceneRow
     rows: tuple[int, ...]
     views: tuple[ViewRow, ...]
-    layers: dict[str, str]
+    places: dict[str, LayerPlace]
     missing: dict[str, str]
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def part(self, picked: Sequence[int]) -> Block:
+        """Only the views at these indices of the block."""
+        return replace(
+            self,
+            rows=_at(self.rows, picked),
+            views=_at(self.views, picked),
+            places={
+                layer: replace(place, rows=_at(place.rows, picked)) for layer, place in self.places.items()
+            },
+        )
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """By layer, its storage."""
+        return {layer: place.storage for layer, place in self.places.items()}
 
     @property
     def scene(self) -> str:
@@ -106,17 +146,50 @@ class Block:
 
     def width(self, layer: str) -> int:
         """Channels of a layer."""
-        return self._layer(layer).array("tokens").spec.shape[-1]
+        return self.shape("tokens", layer)[0][-1]
+
+    def shape(self, field: str, layer: str = "") -> tuple[tuple[int, ...], np.dtype]:
+        """Shape of one view of an array, and its dtype as `read` gives it."""
+        spec = self._group(field, layer).array(field).spec
+        return spec.shape[1:], DTYPES[spec.dtype]
+
+    def read(
+        self,
+        field: str,
+        rows: Sequence[int] | None = None,
+        *,
+        layer: str = "",
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """[V, ...] of one array of the format, in its stored dtype (bf16 as uint16).
+
+        Args:
+            field: `tokens` or another array of a layer; `image`, `depth_m`, `token_valid`, ...
+            rows: which views of the block; None = all.
+            layer: of `tokens`, `prefix`, `scale` and `offset`.
+            out: where they are read to.
+
+        Raises:
+            LayerError: the layer is not part of the selection.
+            SelectionError: the store has no such array of these views.
+        """
+        mine = self.places[layer].rows if layer in self.places else self.rows
+        return self._group(field, layer).read(field, _at(mine, rows), out)
 
     def tokens(
         self, layer: str, rows: Sequence[int] | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
         """[V, R, C, D] tokens, f16 or f32 as stored (bf16 as f32); `rows` picks views of the block."""
-        return _floats(self._layer(layer).read("tokens", self._rows(rows), out), self.layers[layer])
+        return as_floats(self.read("tokens", rows, layer=layer, out=out), self._place(layer).storage)
+
+    def gather(self, layer: str, views: np.ndarray, row: np.ndarray, col: np.ndarray) -> np.ndarray:
+        """[N, D] single tokens: views [N] of the block, token rows [N] and columns [N]."""
+        some, inverse = np.unique(views, return_inverse=True)
+        return self.tokens(layer, some.tolist())[inverse, row, col]
 
     def prefix(self, layer: str, rows: Sequence[int] | None = None) -> np.ndarray:
         """[V, T, D] prefix tokens; their names are `prefix_names(layer)`."""
-        return _floats(self._layer(layer).read("prefix", self._rows(rows)), self.layers[layer])
+        return as_floats(self.read("prefix", rows, layer=layer), self._place(layer).storage)
 
     def prefix_names(self, layer: str) -> tuple[str, ...]:
         group = self._layer(layer)
@@ -132,11 +205,10 @@ class Block:
         Raises:
             SelectionError: the store has none for the current geometry.
         """
-        group, wanted = self._points, self._rows(rows)
         return TokenPoints(
-            world=group.read("token_point_world", wanted),
-            valid=group.read("token_valid", wanted),
-            spread_m=group.read("token_spread_m", wanted),
+            world=self.read("token_point_world", rows),
+            valid=self.read("token_valid", rows),
+            spread_m=self.read("token_spread_m", rows),
         )
 
     def geometry(self, rows: Sequence[int] | None = None) -> ViewGeometry:
@@ -145,18 +217,18 @@ class Block:
         Raises:
             SelectionError: they were not kept (`views=none`), or not for the current geometry.
         """
-        group, wanted = self._view_geometry, self._rows(rows)
+        K_px, cam_from_world = self.cameras(rows)
+        valid = self.read("valid", rows)
         return ViewGeometry(
-            depth_m=group.read("depth_m", wanted),
-            valid=group.read("valid", wanted),
-            K_px=group.read("K_px", wanted),
-            cam_from_world=group.read("cam_from_world", wanted),
+            depth_m=np.where(valid, self.read("depth_m", rows), np.float32(0)),
+            valid=valid,
+            K_px=K_px,
+            cam_from_world=cam_from_world,
         )
 
     def cameras(self, rows: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(K_px [V, 3, 3], cam_from_world [V, 4, 4]) alone, without reading depth."""
-        wanted = self._rows(rows)
-        return self._view_geometry.read("K_px", wanted), self._view_geometry.read("cam_from_world", wanted)
+        return self.read("K_px", rows), self.read("cam_from_world", rows)
 
     def images(self, rows: Sequence[int] | None = None) -> np.ndarray:
         """[V, H, W, 3] u8, as the encoder saw them.
@@ -164,35 +236,43 @@ class Block:
         Raises:
             SelectionError: they were not kept (`views=geometry` or `views=none`).
         """
-        return self._pixels("image").read("image", self._rows(rows))
+        return self.read("image", rows)
 
     def token_from_source_px(self, rows: Sequence[int] | None = None) -> np.ndarray:
         """[V, 2, 3] f64: [col, row] = A [u, v, 1] for pixels of the original source image."""
-        return self._pixels("token_from_source_px").read("token_from_source_px", self._rows(rows))
+        return self.read("token_from_source_px", rows)
 
     @property
     def scene_scale_m(self) -> float | None:
         """The median positive source depth of the scene, None when it has no depth."""
         return self._points.attributes["scene_scale_m"].get(self.scene)
 
-    def _rows(self, rows: Sequence[int] | None) -> list[int]:
-        return list(self.rows) if rows is None else [self.rows[i] for i in rows]
+    def _group(self, field: str, layer: str) -> StoredGroup:
+        if field in LAYER_ARRAYS:
+            return self._layer(layer)
+        if field in POINT_ARRAYS:
+            return self._points
+        return self._view_geometry if field in GEOMETRY_ARRAYS else self._pixels(field)
 
-    def _layer(self, layer: str) -> StoredGroup:
-        if layer not in self.layers:
+    def _place(self, layer: str) -> LayerPlace:
+        if layer not in self.places:
             raise LayerError(
                 f"layer {layer!r} is not part of this selection.",
                 where=f"{self.stored_key.name}, {self.scene}",
-                fix=did_you_mean(layer, self.layers),
+                fix=did_you_mean(layer, self.places),
             )
+        return self.places[layer]
+
+    def _layer(self, layer: str) -> StoredGroup:
+        place = self._place(layer)
+        if layer not in self._layer_groups:
+            group = layer_group(self.store, self.stored_key, place.bundle, layer, place.storage)
+            self._layer_groups[layer] = group
         return self._layer_groups[layer]
 
     @cached_property
     def _layer_groups(self) -> dict[str, StoredGroup]:
-        return {
-            layer: layer_group(self.store, self.stored_key, self.bundle, layer, storage)
-            for layer, storage in self.layers.items()
-        }
+        return {}
 
     @cached_property
     def _points(self) -> StoredGroup:
@@ -241,7 +321,12 @@ def best_storage(storages: Sequence[str]) -> str:
     return min(storages, key=STORAGES.index)
 
 
-def _floats(values: np.ndarray, storage: str) -> np.ndarray:
+def as_floats(values: np.ndarray, storage: str) -> np.ndarray:
+    """What numpy computes with: bf16, which is read as uint16, as f32; others as they are."""
     if storage != "bf16":
         return values
     return (values.astype(np.uint32) << 16).view(np.float32)
+
+
+def _at(values: tuple[T, ...], picked: Sequence[int] | None) -> tuple[T, ...]:
+    return values if picked is None else tuple(values[i] for i in picked)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from strata.errors import ConfigError, SceneError, TrainError
+from strata.store.read_ahead import AHEAD, read_ahead
 from strata.store.schema import ViewSet
 from strata.train.data import open_data
 from strata.train.distributed import Shard
 from strata.train.draws import Covisible, Draw, SetDraws, WalkDraws, placed_sets
-from strata.train.read_ahead import AHEAD, read_ahead
 from strata.train.scene_choice import choose_scenes
 from strata.train.set_batches import SetBatches
 from strata.train.vggt_command import make_task
