@@ -28,6 +28,7 @@ DTYPES = {
     "bool": np.dtype("?"),
 }
 BF16_NAN = 0x7FC0
+CRC_BYTES = 4
 
 # On the main thread numcodecs would compress with a pool of threads, whose blocks come out in any order:
 # valid, but other bytes each time. Chunks are compressed side by side instead.
@@ -157,7 +158,7 @@ def encode_chunk(spec: ArraySpec, values: np.ndarray) -> bytes:
     """Bytes of one inner chunk (one view) or of one plain chunk (all its rows), checksum last."""
     raw = np.ascontiguousarray(values, DTYPES[spec.dtype])
     data = blosc.compress(_typed(raw), b"zstd", 3, blosc.SHUFFLE, 0) if spec.blosc else raw.tobytes()
-    return data + struct.pack("<I", google_crc32c.value(data))
+    return data + crc_bytes(data)
 
 
 def decode_chunk(spec: ArraySpec, data: bytes, out: np.ndarray, where: object) -> None:
@@ -180,15 +181,30 @@ def check_crc(data: bytes, where: object) -> bytes:
     Raises:
         StoreError: it does not match.
     """
-    body = data[:-4]
-    if len(data) < 4 or struct.unpack("<I", data[-4:])[0] != google_crc32c.value(body):
-        raise StoreError(
-            "a chunk fails its checksum.",
-            where=where,
-            why="the bytes on disk are not those that were written",
-            fix="restore the file, or remove it and its layer's zarr.json and extract again",
-        )
+    body = data[:-CRC_BYTES]
+    if len(data) < CRC_BYTES or not crc_fits(body, data[-CRC_BYTES:]):
+        raise bad_checksum(where)
     return body
+
+
+def crc_fits(body: bytes | np.ndarray, crc: bytes) -> bool:
+    """Whether those four bytes are the crc32c of these; an array [bytes] u8 is not copied."""
+    return crc == crc_bytes(body)
+
+
+def crc_bytes(body: bytes | np.ndarray) -> bytes:
+    """crc32c as it stands behind a chunk; an array [bytes] u8 is not copied."""
+    return struct.pack("<I", google_crc32c.value(body))
+
+
+def bad_checksum(where: object) -> StoreError:
+    """What is said of a chunk that fails its checksum."""
+    return StoreError(
+        "a chunk fails its checksum.",
+        where=where,
+        why="the bytes on disk are not those that were written",
+        fix="restore the file, or remove it and its layer's zarr.json and extract again",
+    )
 
 
 def encode_strings(values: list[str]) -> bytes:

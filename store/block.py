@@ -16,6 +16,7 @@ from ..errors import LayerError, SelectionError, did_you_mean
 from .arrays import DTYPES
 from .feature_store import FeatureStore
 from .group import StoredGroup
+from .layer_tokens import LayerTokens
 from .layers import STORAGES, stored_name
 from .layout import pixels_folder
 from .schema import Bundle, SceneRow, ViewRow
@@ -146,7 +147,7 @@ class Block:
 
     def width(self, layer: str) -> int:
         """Channels of a layer."""
-        return self.shape("tokens", layer)[0][-1]
+        return self._tokens(layer).map_shape[-1]
 
     def shape(self, field: str, layer: str = "") -> tuple[tuple[int, ...], np.dtype]:
         """Shape of one view of an array, and its dtype as `read` gives it."""
@@ -176,28 +177,75 @@ class Block:
         mine = self.places[layer].rows if layer in self.places else self.rows
         return self._group(field, layer).read(field, _at(mine, rows), out)
 
+    def dtype(self, layer: str) -> np.dtype:
+        """Of `tokens`: f16 where they are stored so, else f32."""
+        return self._tokens(layer).dtype
+
+    def stored_dtype(self, layer: str) -> np.dtype:
+        """Of `read_maps_into`: f16, f32, u16 for bf16, u8."""
+        return self._tokens(layer).stored_dtype
+
     def tokens(
         self, layer: str, rows: Sequence[int] | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """[V, R, C, D] tokens, f16 or f32 as stored (bf16 as f32); `rows` picks views of the block."""
-        return as_floats(self.read("tokens", rows, layer=layer, out=out), self._place(layer).storage)
+        """[V, R, C, D] tokens, f16 or f32 as stored (bf16 and u8 as f32); `rows` picks views of the block."""
+        return self._tokens(layer).tokens(self._rows(layer, rows), out)
+
+    def read_maps_into(self, rows: Sequence[int], layer: str, out: np.ndarray) -> None:
+        """Maps of one layer as they are stored, copied once: from the page cache into the caller's buffer.
+
+        Args:
+            rows: N views of the block, in any order.
+            layer: name.
+            out: [N, R, C, D] in `stored_dtype(layer)`, each map contiguous; a part of a batch will do. u8
+                needs `affine` to become numbers.
+
+        Raises:
+            StoreError: a shard is missing or damaged.
+        """
+        self._tokens(layer).stored(self._rows(layer, rows), out)
+
+    def affine(self, rows: Sequence[int] | None, layer: str) -> tuple[np.ndarray, np.ndarray]:
+        """(scale, offset) [V, D] f32 of a layer that is stored as u8: its tokens are u8 * scale + offset."""
+        return self._tokens(layer).affine(self._rows(layer, rows))
 
     def gather(self, layer: str, views: np.ndarray, row: np.ndarray, col: np.ndarray) -> np.ndarray:
-        """[N, D] single tokens: views [N] of the block, token rows [N] and columns [N]."""
-        some, inverse = np.unique(views, return_inverse=True)
-        return self.tokens(layer, some.tolist())[inverse, row, col]
+        """[N, D] single tokens, f16 or f32 as `tokens`, without reading whole maps.
+
+        With `check=first` a map is verified, which reads all of it, when it is touched for the first time.
+        With `check=never` only the tokens' own pages are read.
+
+        Args:
+            layer: name.
+            views: [N] views of the block, as `rows` elsewhere.
+            row, col: [N] token rows and columns.
+
+        Raises:
+            SelectionError: a token lies outside the block.
+            StoreError: a shard is missing or damaged.
+        """
+        at = [np.asarray(axis, np.int64) for axis in (views, row, col)]
+        for name, places, end in zip(("view", "row", "col"), at, (len(self), *self.grid), strict=True):
+            if len(places) != len(at[0]) or (len(places) and not 0 <= places.min() <= places.max() < end):
+                raise SelectionError(
+                    f"{len(places):,} places on the axis {name} do not all lie in 0 to {end - 1}.",
+                    where=f"{self.scene}, {layer}",
+                    why="each token needs one place on every axis",
+                    fix=f"the block has {len(self)} views of {self.grid[0]} x {self.grid[1]} tokens",
+                )
+        return self._tokens(layer).gather(np.asarray(self.places[layer].rows, np.int64)[at[0]], at[1], at[2])
 
     def prefix(self, layer: str, rows: Sequence[int] | None = None) -> np.ndarray:
         """[V, T, D] prefix tokens; their names are `prefix_names(layer)`."""
-        return as_floats(self.read("prefix", rows, layer=layer), self._place(layer).storage)
+        return self._tokens(layer).prefix(self._rows(layer, rows))
 
     def prefix_names(self, layer: str) -> tuple[str, ...]:
-        group = self._layer(layer)
+        group = self._tokens(layer).group
         return tuple(group.array_attributes("prefix").get("names", ())) if group.has("prefix") else ()
 
     def provenance(self, layer: str) -> dict[str, str]:
         """What a layer was made with: libraries, device, and where the weights came from."""
-        return dict(self._layer(layer).array_attributes("tokens").get("provenance", {}))
+        return dict(self._tokens(layer).group.array_attributes("tokens").get("provenance", {}))
 
     def token_points(self, rows: Sequence[int] | None = None) -> TokenPoints:
         """Token points of the block's views.
@@ -249,10 +297,13 @@ class Block:
 
     def _group(self, field: str, layer: str) -> StoredGroup:
         if field in LAYER_ARRAYS:
-            return self._layer(layer)
+            return self._tokens(layer).group
         if field in POINT_ARRAYS:
             return self._points
         return self._view_geometry if field in GEOMETRY_ARRAYS else self._pixels(field)
+
+    def _rows(self, layer: str, rows: Sequence[int] | None) -> tuple[int, ...]:
+        return _at(self._place(layer).rows, rows)
 
     def _place(self, layer: str) -> LayerPlace:
         if layer not in self.places:
@@ -263,15 +314,15 @@ class Block:
             )
         return self.places[layer]
 
-    def _layer(self, layer: str) -> StoredGroup:
+    def _tokens(self, layer: str) -> LayerTokens:
         place = self._place(layer)
-        if layer not in self._layer_groups:
+        if layer not in self._layer_tokens:
             group = layer_group(self.store, self.stored_key, place.bundle, layer, place.storage)
-            self._layer_groups[layer] = group
-        return self._layer_groups[layer]
+            self._layer_tokens[layer] = LayerTokens(group, place.storage)
+        return self._layer_tokens[layer]
 
     @cached_property
-    def _layer_groups(self) -> dict[str, StoredGroup]:
+    def _layer_tokens(self) -> dict[str, LayerTokens]:
         return {}
 
     @cached_property
@@ -319,13 +370,6 @@ def layer_group(
 def best_storage(storages: Sequence[str]) -> str:
     """The most exact storage of a layer: f32, f16, bf16, u8."""
     return min(storages, key=STORAGES.index)
-
-
-def as_floats(values: np.ndarray, storage: str) -> np.ndarray:
-    """What numpy computes with: bf16, which is read as uint16, as f32; others as they are."""
-    if storage != "bf16":
-        return values
-    return (values.astype(np.uint32) << 16).view(np.float32)
 
 
 def _at(values: tuple[T, ...], picked: Sequence[int] | None) -> tuple[T, ...]:

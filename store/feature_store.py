@@ -10,6 +10,7 @@ from ..errors import ConfigError, SelectionError, StoreError, did_you_mean, firs
 from .arrays import group_document
 from .atomic import read_json, remove_abandoned
 from .catalog import Catalog
+from .checks import CHECKS
 from .group import StoredGroup
 from .key import FeatureKey, Preprocess, canonical_json
 from .schema import VERSION, ViewSet
@@ -21,8 +22,6 @@ from .writer import write_if_changed
 
 if TYPE_CHECKING:
     from .selection import Selection
-
-CHECKS = ("always", "first", "never")
 
 
 class FeatureStore:

@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ..errors import SelectionError, did_you_mean
-from .block import LAYER_ARRAYS, PIXEL_ARRAYS, POINT_ARRAYS, Block, as_floats
+from .block import LAYER_ARRAYS, PIXEL_ARRAYS, POINT_ARRAYS, Block
 from .key import Size
+from .layer_tokens import widened
 
 Array = TypeVar("Array")
 Empty = Callable[[tuple[int, ...], np.dtype], np.ndarray]
@@ -136,8 +137,10 @@ class ViewBuffers:
 
     def _floats(self, name: str, layer: str) -> np.ndarray:
         values = self._arrays[name, layer]
+        if self.storages[layer] == "bf16":
+            return widened(values)
         if (name, self.storages[layer]) != ("tokens", "u8"):
-            return as_floats(values, self.storages[layer])
+            return values
         scale, offset = (self._arrays[part, layer][:, None, None] for part in ("scale", "offset"))
         return values * scale + offset
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import StoreError
+from .array_reader import ArrayReader
 from .arrays import ArraySpec
 from .atomic import read_json
-from .shard_io import ArrayReader, OpenShards
+from .shard_io import OpenShards
 
 
 class StoredGroup:
@@ -62,6 +63,6 @@ class StoredGroup:
             self._arrays[name] = ArrayReader(path.parent, spec, self.check, self._shards)
         return self._arrays[name]
 
-    def read(self, name: str, rows: Sequence[int], out: np.ndarray | None = None) -> np.ndarray:
+    def read(self, name: str, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """[len(rows), ...] of one array in its stored dtype."""
         return self.array(name).read(rows, out)

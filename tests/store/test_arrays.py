@@ -12,6 +12,7 @@ import pytest
 import zarr
 from numcodecs import blosc  # type: ignore[attr-defined]
 from strata.errors import StoreError
+from strata.store.array_reader import ArrayReader
 from strata.store.arrays import (
     BF16_NAN,
     DTYPES,
@@ -24,7 +25,7 @@ from strata.store.arrays import (
     strings_document,
 )
 from strata.store.atomic import write_atomic, write_json
-from strata.store.shard_io import ArrayReader, shard_parts
+from strata.store.shard_io import shard_parts
 
 KINDS: dict[str, dict[str, Any]] = {
     "f16": {"dtype": "float16", "sharded": True},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
 import threading
@@ -11,11 +12,11 @@ import google_crc32c
 import numpy as np
 import pytest
 from strata.errors import StoreError
+from strata.store.array_reader import ArrayReader
 from strata.store.arrays import ArraySpec, encode_chunk
+from strata.store.open_shard import EMPTY
 from strata.store.shard_io import (
     ALIGN,
-    EMPTY,
-    ArrayReader,
     OpenShards,
     present_chunks,
     read_index,
@@ -199,6 +200,7 @@ def test_rows_go_into_the_callers_buffer(tmp_path):
 def test_no_more_than_64_shards_stay_open_whatever_the_readers(tmp_path):
     spec = make_spec(rows=100, unit=1)
     shards, readers, values = OpenShards(), [], []
+    gc.collect()  # what earlier tests' errors still hold open
     before = len(os.listdir("/proc/self/fd"))
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -241,9 +243,27 @@ def test_plain_chunks_that_are_missing_are_the_fill_value(tmp_path):
     assert not ArrayReader(tmp_path, spec).present(4)
     values = np.arange(48, dtype=np.float16).reshape(3, 2, 8)
     (tmp_path / "c.1.0.0").write_bytes(encode_chunk(spec, values))
-    reader = ArrayReader(tmp_path, spec, "never")
-    np.testing.assert_array_equal(reader.read([5, 0, 3])[[0, 2]], values[[2, 0]])
-    assert reader.present(4)
-    damage(tmp_path / "c.1.0.0", 3)
+    for check in ("always", "first", "never"):
+        reader = ArrayReader(tmp_path, spec, check)
+        for _ in range(2):
+            np.testing.assert_array_equal(reader.read([5, 0, 3])[[0, 2]], values[[2, 0]])
+        assert reader.present(4)
+
+
+def test_plain_chunks_are_checked_as_shards_are(tmp_path):
+    spec = make_spec(sharded=False)
+    path = tmp_path / "c.0.0.0"
+    path.write_bytes(encode_chunk(spec, np.zeros((3, 2, 8), np.float16)))
+    readers = {check: ArrayReader(tmp_path, spec, check) for check in ("always", "first", "never")}
+    for reader in readers.values():
+        reader.read([1])
+    damage(path, 3)
+    for check in ("always", "first"):  # a file that was written anew was not seen
+        with pytest.raises(StoreError, match="checksum"):
+            readers[check].read([1])
+    assert (readers["never"].read([1]) == 0).all()
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(StoreError, match="ends in the middle"):
+        readers["never"].read([2])
     with pytest.raises(StoreError, match="checksum"):
-        reader.read([3])
+        ArrayReader(tmp_path, spec).read([0])

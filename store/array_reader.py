@@ -1,0 +1,192 @@
+"""Rows of one stored array, read into buffers of the caller, and single tokens picked out of them.
+
+Checksums are verified `always`, at the `first` touch of a chunk, or `never`; compressed chunks are
+verified always. A gather is a touch: with `first` it reads and verifies the whole map of a token once, and
+from then on the tokens' own pages alone. With `never` it reads those pages alone from the beginning.
+
+Letters: N rows or tokens asked for, ... shape of what is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import StoreError
+from .arrays import CRC_BYTES, DTYPES, ArraySpec, bad_checksum, crc_fits, decode_chunk
+from .checks import Checks
+from .open_shard import EMPTY, OpenShard, cut, file_identity, fill
+from .shard_io import OpenShards
+
+
+class ArrayReader:
+    """Reads one stored array through its shards' indices.
+
+    Args:
+        folder: the array's folder.
+        spec: what its `zarr.json` says.
+        check: verify checksums `always`, at the `first` touch of a chunk, or `never`.
+        shards: where open shards are kept; None = of this reader alone.
+
+    It may be used from several threads.
+    """
+
+    def __init__(
+        self, folder: Path, spec: ArraySpec, check: str = "first", shards: OpenShards | None = None
+    ) -> None:
+        self.folder, self.spec, self.dtype = folder, spec, DTYPES[spec.dtype]
+        self._shards = shards or OpenShards()
+        self._paths: dict[int, Path] = {}
+        self._checks = Checks(check, spec.unit if spec.sharded else 1)
+
+    def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """[N, ...] in the stored dtype; rows without a chunk hold the fill value.
+
+        Args:
+            rows: [N] of the array.
+            out: [N, ...] in the stored dtype, each row contiguous; None = a new array.
+
+        Raises:
+            StoreError: a shard is missing or damaged.
+        """
+        if out is None:
+            out = np.empty((len(rows), *self.spec.shape[1:]), self.dtype)
+        rows = np.asarray(rows, int)
+        if self.spec.sharded:
+            for i, row in enumerate(rows.tolist()):
+                self._read_sharded(row, out[i])
+            return out
+        units, places = np.divmod(rows, self.spec.unit)
+        for unit in np.unique(units).tolist():
+            here = np.flatnonzero(units == unit)
+            out[here] = self._read_plain(unit, places[here])
+        return out
+
+    def gather(self, rows: np.ndarray, inner: tuple[np.ndarray, ...]) -> np.ndarray:
+        """[N, ...] `array[rows, *inner]` in the stored dtype.
+
+        Args:
+            rows: [N] of the array.
+            inner: [N] positions on each of the next axes; all of them inside the array.
+
+        Raises:
+            StoreError: a shard is missing or damaged.
+        """
+        units, places = np.divmod(np.asarray(rows, int), self.spec.unit)
+        present = np.unique(units).tolist()
+        if len(present) == 1:
+            return self._gather(present[0], places, inner)
+        out = np.empty((len(units), *self.spec.shape[1 + len(inner) :]), self.dtype)
+        for unit in present:
+            here = np.flatnonzero(units == unit)
+            out[here] = self._gather(unit, places[here], tuple(at[here] for at in inner))
+        return out
+
+    def present(self, row: int) -> bool:
+        """Whether a row was written; a view that failed has no chunk."""
+        unit, i = divmod(row, self.spec.unit)
+        if not self.spec.sharded:
+            return self._path(unit).exists()
+        return int(self._open(unit).index[i, 0]) != EMPTY
+
+    def _read_sharded(self, row: int, out: np.ndarray) -> None:
+        unit, i = divmod(row, self.spec.unit)
+        shard = self._open(unit)
+        offset, size = shard.index[i].tolist()
+        if offset == EMPTY:
+            out[...] = self.spec.fill_value()
+        elif self.spec.blosc:
+            data = bytearray(size)
+            if not shard.fill([memoryview(data)], offset):
+                raise cut(self._where(row))
+            decode_chunk(self.spec, bytes(data), out, self._where(row))
+        else:
+            self._read_raw(row, shard, out)
+
+    def _read_raw(self, row: int, shard: OpenShard, out: np.ndarray) -> None:
+        unit, i = divmod(row, self.spec.unit)
+        offset, size = shard.index[i].tolist()
+        if size != out.nbytes + CRC_BYTES or not out.flags.c_contiguous:
+            wanted = out.nbytes + CRC_BYTES
+            raise StoreError(f"a chunk holds {size:,} bytes instead of {wanted:,}.", where=self._where(row))
+        body, crc = out.reshape(-1).view(np.uint8), bytearray(CRC_BYTES)
+        if not shard.fill([body.data, memoryview(crc)], offset):
+            raise cut(self._where(row))
+        if self._checks.due(unit, shard.identity, i):
+            if not crc_fits(body, bytes(crc)):
+                raise bad_checksum(self._where(row))
+            self._checks.passed(unit, shard.identity, i)
+
+    def _read_plain(self, unit: int, places: np.ndarray) -> np.ndarray:
+        """[N, ...] rows of an uncompressed chunk; it is read whole when it is to be verified."""
+        path = self._path(unit)
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return self.spec.fill_array(len(places))
+        try:
+            identity = file_identity(os.fstat(handle))
+            if self._checks.due(unit, identity, 0):
+                rows = self._verified_plain(handle, path)[places]
+                self._checks.passed(unit, identity, 0)
+                return rows
+            rows = np.empty((len(places), *self.spec.shape[1:]), self.dtype)
+            for row, place in zip(rows, places.tolist(), strict=True):
+                if not fill(handle, [row.reshape(-1).view(np.uint8).data], place * row.nbytes, path):
+                    raise cut(path)
+            return rows
+        finally:
+            os.close(handle)
+
+    def _verified_plain(self, handle: int, path: Path) -> np.ndarray:
+        """[unit, ...] a whole uncompressed chunk."""
+        rows, crc = self.spec.fill_array(self.spec.unit), bytearray(CRC_BYTES)
+        body = rows.reshape(-1).view(np.uint8)
+        whole = os.fstat(handle).st_size == body.nbytes + CRC_BYTES
+        if (
+            not whole
+            or not fill(handle, [body.data, memoryview(crc)], 0, path)
+            or not crc_fits(body, bytes(crc))
+        ):
+            raise bad_checksum(path)
+        return rows
+
+    def _gather(self, unit: int, places: np.ndarray, inner: tuple[np.ndarray, ...]) -> np.ndarray:
+        shard = self._open(unit) if self.spec.sharded and not self.spec.blosc else None
+        maps = shard.evenly(self.spec.shape[1:], self.dtype) if shard is not None else None
+        if shard is None or maps is None:
+            some, inverse = np.unique(places, return_inverse=True)
+            return self.read(unit * self.spec.unit + some)[inverse, *inner]
+        self._verify(unit, shard, places)
+        there = shard.index[:, 0] != EMPTY
+        if there.all():
+            return maps[places, *inner]
+        values = maps[(np.cumsum(there) - 1)[places], *inner]
+        values[~there[places]] = self.spec.fill_value()
+        return values
+
+    def _verify(self, unit: int, shard: OpenShard, places: np.ndarray) -> None:
+        """Of these chunks, those that are due; they are mapped, so nothing is copied."""
+        shard.check_size()
+        due = self._checks.all_due(unit, shard.identity, places)
+        due = due[shard.index[due, 0] != EMPTY]
+        shard.read_ahead(due)
+        for i in due.tolist():
+            chunk = shard.chunk(i)
+            if not crc_fits(chunk[:-CRC_BYTES], chunk[-CRC_BYTES:].tobytes()):
+                raise bad_checksum(self._where(unit * self.spec.unit + i))
+            self._checks.passed(unit, shard.identity, i)
+
+    def _open(self, unit: int) -> OpenShard:
+        return self._shards.get(self._path(unit), self.spec.unit)
+
+    def _path(self, unit: int) -> Path:
+        if unit not in self._paths:
+            self._paths[unit] = self.folder / self.spec.file(unit)
+        return self._paths[unit]
+
+    def _where(self, row: int) -> str:
+        return f"{self._path(row // self.spec.unit)}, row {row}"
