@@ -24,7 +24,8 @@ from .cell_questions import CellProtocol, CellQuestion
 from .questions import ViewPoints
 
 if TYPE_CHECKING:
-    from ..store.block import Block, ViewGeometry
+    from ..store.block import Block
+    from ..store.view_groups import ViewGeometry
 
 MARGIN = 0.1
 """The box of a set grows by this share of its extent on every side."""

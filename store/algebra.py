@@ -100,7 +100,7 @@ def _joined(parts: Iterable[Block]) -> tuple[Block, ...]:
     """One block for what lies together, in order of scene and position."""
     together: dict[tuple, list[Block]] = defaultdict(list)
     for block in parts:
-        places = tuple((p.bundle.id, p.storage) for p in block.places.values())
+        places = tuple(place.origin for place in block.places.values())
         together[block.scene, block.scene_row.digest, block.bundle.id, places].append(block)
     blocks = [_merged(group) for group in together.values()]
     return tuple(sorted(blocks, key=lambda b: (natural(b.scene), min(b.positions, default=0))))

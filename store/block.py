@@ -17,49 +17,12 @@ from .arrays import DTYPES
 from .feature_store import FeatureStore
 from .group import StoredGroup
 from .layer_tokens import LayerTokens
-from .layers import STORAGES, stored_name
-from .layout import pixels_folder
+from .layers import STORAGES
 from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
+from .view_groups import LAYER_ARRAYS, TokenPoints, ViewGeometry, layer_group, view_group
 
 T = TypeVar("T")
-
-LAYER_ARRAYS = ("tokens", "prefix", "scale", "offset")
-POINT_ARRAYS = ("token_point_world", "token_valid", "token_spread_m")
-GEOMETRY_ARRAYS = ("depth_m", "valid", "K_px", "cam_from_world")
-PIXEL_ARRAYS = ("image", "token_from_source_px")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TokenPoints:
-    """One 3D point per token, the same for every encoder.
-
-    Attributes:
-        world: [V, R, C, 3] f32 world coordinates, NaN = none.
-        valid: [V, R, C] bool, at least half of the cell's source pixels have depth.
-        spread_m: [V, R, C] f32, standard deviation of the depths used.
-    """
-
-    world: np.ndarray
-    valid: np.ndarray
-    spread_m: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ViewGeometry:
-    """Depth and cameras of the preprocessed views.
-
-    Attributes:
-        depth_m: [V, H, W] f32 z-depth, 0 = none or not valid.
-        valid: [V, H, W] bool.
-        K_px: [V, 3, 3] f64 intrinsics of the preprocessed views, NaN = unknown.
-        cam_from_world: [V, 4, 4] f64 rigid poses, NaN = unknown.
-    """
-
-    depth_m: np.ndarray
-    valid: np.ndarray
-    K_px: np.ndarray
-    cam_from_world: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +38,15 @@ class LayerPlace:
     bundle: Bundle
     rows: tuple[int, ...]
     storage: str
+
+    @property
+    def origin(self) -> tuple:
+        """Places of one origin count their rows alike."""
+        return self.bundle.id, self.storage
+
+    def open(self, store: FeatureStore, stored: StoredKey, layer: str) -> LayerTokens:
+        """The reader of the layer."""
+        return LayerTokens(layer_group(store, stored, self.bundle, layer, self.storage), self.storage)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,6 +123,9 @@ class Block:
 
     def shape(self, field: str, layer: str = "") -> tuple[tuple[int, ...], np.dtype]:
         """Shape of one view of an array, and its dtype as `read` gives it."""
+        if field == "tokens":
+            tokens = self._tokens(layer)
+            return tokens.map_shape, tokens.stored_dtype
         spec = self._group(field, layer).array(field).spec
         return spec.shape[1:], DTYPES[spec.dtype]
 
@@ -174,6 +149,8 @@ class Block:
             LayerError: the layer is not part of the selection.
             SelectionError: the store has no such array of these views.
         """
+        if field == "tokens":
+            return self._tokens(layer).stored(self._rows(layer, rows), out)
         mine = self.places[layer].rows if layer in self.places else self.rows
         return self._group(field, layer).read(field, _at(mine, rows), out)
 
@@ -293,14 +270,18 @@ class Block:
     @property
     def scene_scale_m(self) -> float | None:
         """The median positive source depth of the scene, None when it has no depth."""
-        return self._points.attributes["scene_scale_m"].get(self.scene)
+        return self._group("token_point_world", "").attributes["scene_scale_m"].get(self.scene)
 
     def _group(self, field: str, layer: str) -> StoredGroup:
         if field in LAYER_ARRAYS:
             return self._tokens(layer).group
-        if field in POINT_ARRAYS:
-            return self._points
-        return self._view_geometry if field in GEOMETRY_ARRAYS else self._pixels(field)
+        if field not in self._view_groups:
+            self._view_groups[field] = view_group(self.store, self.stored_key, self.bundle, field)
+        return self._view_groups[field]
+
+    @cached_property
+    def _view_groups(self) -> dict[str, StoredGroup]:
+        return {}
 
     def _rows(self, layer: str, rows: Sequence[int] | None) -> tuple[int, ...]:
         return _at(self._place(layer).rows, rows)
@@ -317,54 +298,12 @@ class Block:
     def _tokens(self, layer: str) -> LayerTokens:
         place = self._place(layer)
         if layer not in self._layer_tokens:
-            group = layer_group(self.store, self.stored_key, place.bundle, layer, place.storage)
-            self._layer_tokens[layer] = LayerTokens(group, place.storage)
+            self._layer_tokens[layer] = place.open(self.store, self.stored_key, layer)
         return self._layer_tokens[layer]
 
     @cached_property
     def _layer_tokens(self) -> dict[str, LayerTokens]:
         return {}
-
-    @cached_property
-    def _points(self) -> StoredGroup:
-        folder = f"points/{self.stored_key.key.preprocess.folder}/{self.bundle.geometry_folder}"
-        return self._there(folder, "points", "run `strata extract run` again with the shards as they are now")
-
-    @cached_property
-    def _view_geometry(self) -> StoredGroup:
-        return self._there(
-            f"{self._pixels_folder}/{self.bundle.geometry_folder}",
-            "depth and cameras",
-            "run `strata extract run` again with views=geometry or views=all",
-        )
-
-    def _pixels(self, array: str) -> StoredGroup:
-        return self._there(
-            f"{self._pixels_folder}/{self.bundle.folder}",
-            "images" if array == "image" else "image maps",
-            "run `strata extract run` again with views=all",
-            array,
-        )
-
-    @property
-    def _pixels_folder(self) -> str:
-        return pixels_folder(self.stored_key.key.preprocess, self.patch)
-
-    def _there(self, folder: str, what: str, fix: str, array: str | None = None) -> StoredGroup:
-        group = self.store.group(self.store.root / folder)
-        if not group.committed or (array is not None and not group.has(array)):
-            raise SelectionError(
-                f"the store has no {what} for these views.", where=self.store.root / folder, fix=fix
-            )
-        return group
-
-
-def layer_group(
-    store: FeatureStore, stored: StoredKey, bundle: Bundle, layer: str, storage: str
-) -> StoredGroup:
-    """The group of one stored layer of one bundle."""
-    folder = store.root / "features" / stored.folder / stored.folders[stored.at(bundle)]
-    return store.group(folder / stored_name(layer, storage))
 
 
 def best_storage(storages: Sequence[str]) -> str:

@@ -12,9 +12,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from ..errors import SelectionError, did_you_mean
-from .block import LAYER_ARRAYS, PIXEL_ARRAYS, POINT_ARRAYS, Block
+from .block import Block
 from .key import Size
 from .layer_tokens import widened
+from .view_groups import LAYER_ARRAYS, PIXEL_ARRAYS, POINT_ARRAYS
 
 Array = TypeVar("Array")
 Empty = Callable[[tuple[int, ...], np.dtype], np.ndarray]

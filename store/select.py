@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LayerError, SelectionError, did_you_mean, first_few
-from .block import Block, LayerPlace, best_storage, layer_group
+from .block import Block, LayerPlace, best_storage
 from .catalog import natural
 from .feature_store import FeatureStore
 from .filters import ViewFilter, scene_filter
@@ -18,6 +18,7 @@ from .placement import Placement, Run, place_scene, stored_layers
 from .schema import Bundle, ViewSet
 from .selection import Selection
 from .stored_key import StoredKey
+from .view_groups import layer_group
 
 
 def select(

@@ -188,7 +188,7 @@ def test_depth_outside_the_masks_is_none(filled):
     from strata.store.arrays import encode_chunk
     from strata.store.shard_io import shard_parts
 
-    group = block._view_geometry
+    group = block._group("valid", "")
     spec = group.array("valid").spec
     chunks = [encode_chunk(spec, one) for one in valid]
     (group.folder / "valid" / spec.file(0)).write_bytes(b"".join(shard_parts(chunks[:2])))

@@ -1,0 +1,89 @@
+"""The groups that hold what belongs to views: layers, images, depth and cameras, token points.
+
+Shapes: V views, R C token rows and columns, H W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import SelectionError
+from .feature_store import FeatureStore
+from .group import StoredGroup
+from .layers import stored_name
+from .layout import pixels_folder
+from .schema import Bundle
+from .stored_key import StoredKey
+
+LAYER_ARRAYS = ("tokens", "prefix", "scale", "offset")
+POINT_ARRAYS = ("token_point_world", "token_valid", "token_spread_m")
+GEOMETRY_ARRAYS = ("depth_m", "valid", "K_px", "cam_from_world")
+PIXEL_ARRAYS = ("image", "token_from_source_px")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenPoints:
+    """One 3D point per token, the same for every encoder.
+
+    Attributes:
+        world: [V, R, C, 3] f32 world coordinates, NaN = none.
+        valid: [V, R, C] bool, at least half of the cell's source pixels have depth.
+        spread_m: [V, R, C] f32, standard deviation of the depths used.
+    """
+
+    world: np.ndarray
+    valid: np.ndarray
+    spread_m: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ViewGeometry:
+    """Depth and cameras of the preprocessed views.
+
+    Attributes:
+        depth_m: [V, H, W] f32 z-depth, 0 = none or not valid.
+        valid: [V, H, W] bool.
+        K_px: [V, 3, 3] f64 intrinsics of the preprocessed views, NaN = unknown.
+        cam_from_world: [V, 4, 4] f64 rigid poses, NaN = unknown.
+    """
+
+    depth_m: np.ndarray
+    valid: np.ndarray
+    K_px: np.ndarray
+    cam_from_world: np.ndarray
+
+
+def layer_group(
+    store: FeatureStore, stored: StoredKey, bundle: Bundle, layer: str, storage: str
+) -> StoredGroup:
+    """The group of one stored layer of one bundle."""
+    folder = store.root / "features" / stored.folder / stored.folders[stored.at(bundle)]
+    return store.group(folder / stored_name(layer, storage))
+
+
+def view_group(store: FeatureStore, stored: StoredKey, bundle: Bundle, field: str) -> StoredGroup:
+    """The group that has an array of images, geometry or points of a bundle's views.
+
+    Raises:
+        SelectionError: it is not there.
+    """
+    preprocess = stored.key.preprocess
+    pixels = pixels_folder(preprocess, stored.patch_size)
+    again = "run `strata extract run` again with "
+    if field in POINT_ARRAYS:
+        folder = f"points/{preprocess.folder}/{bundle.geometry_folder}"
+        return _there(store, folder, field, "points", f"{again}the shards as they are now")
+    if field in GEOMETRY_ARRAYS:
+        folder = f"{pixels}/{bundle.geometry_folder}"
+        return _there(store, folder, field, "depth and cameras", f"{again}views=geometry or views=all")
+    what = "images" if field == "image" else "image maps"
+    return _there(store, f"{pixels}/{bundle.folder}", field, what, f"{again}views=all")
+
+
+def _there(store: FeatureStore, folder: str, field: str, what: str, fix: str) -> StoredGroup:
+    group = store.group(store.root / folder)
+    if not group.has(field):
+        raise SelectionError(f"the store has no {what} for these views.", where=store.root / folder, fix=fix)
+    return group
