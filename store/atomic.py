@@ -75,8 +75,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
-        for file in partial.iterdir():
-            with file.open("rb") as handle:
+        for inner in partial.rglob("*"):
+            if inner.is_dir():
+                fsync_folder(inner)
+                continue
+            with inner.open("rb") as handle:
                 os.fsync(handle.fileno())
         fsync_folder(partial)
         os.replace(partial, path)
