@@ -63,7 +63,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "plan": (run, "open_plan"),
     "decode, place, points": (bundle_pass, "prepare"),
     "batch": (forward, "batch_of"),
-    "cast": (bundle_pass, "narrowed"),
+    "cast": (bundle_pass, "stored_arrays"),
     "compress, checksums": (UnitBuffer, "add"),
     "write": (GroupWriter, "write"),
     "commit": (extraction, "commit_bundle"),

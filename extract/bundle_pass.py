@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import SceneError, ShardError
-from .forward import missing_field, narrowed, on_host
+from .forward import missing_field, on_host, stored_arrays
 from .lane import Lane
 from .plan import BundlePlan
 from .prepare import PreparedView, Request, prepare
@@ -110,14 +110,7 @@ class BundlePass:
         start = time.perf_counter()
         layers = tuple(n for n, sink in self.layers.items() if any(sink.wants(row) for row, _ in batch))
         maps = self.worker.encode([view for _, view in batch], layers)
-        cast = {
-            layer: {
-                name: narrowed(values[:, 0], self.plan.storages[layer])
-                for name, values in (("tokens", maps[layer].tokens), ("prefix", maps[layer].prefix))
-                if values is not None
-            }
-            for layer in layers
-        }
+        cast = {layer: stored_arrays(maps[layer], self.plan.storages[layer]) for layer in layers}
         self.worker.tally.encode_s += time.perf_counter() - start
         self._hand_over(partial(self._keep_features, [row for row, _ in batch], cast))
 
@@ -167,11 +160,10 @@ class BundlePass:
             if sink.wants(row):
                 sink.add(row, values[name])
 
-    def _keep_features(self, rows: list[int], cast: dict[str, dict[str, tuple[Tensor, Tensor]]]) -> None:
-        for layer, arrays in cast.items():
-            values = {name: on_host(tensor) for name, (tensor, _) in arrays.items()}
-            finite = np.logical_and.reduce([on_host(all_finite) for _, all_finite in arrays.values()])
-            self._keep_layer(layer, rows, values, finite)
+    def _keep_features(self, rows: list[int], cast: dict[str, tuple[dict[str, Tensor], Tensor]]) -> None:
+        for layer, (arrays, finite) in cast.items():
+            values = {name: on_host(tensor) for name, tensor in arrays.items()}
+            self._keep_layer(layer, rows, values, on_host(finite))
         self.worker.finished(len(rows))
 
     def _keep_layer(

@@ -16,6 +16,7 @@ from .plan import BundlePlan, Plan
 from .prepare import PlacedCamera, Request, placed_camera, unknown_camera
 
 Reasons = Mapping[tuple[str, int, str | None], str]
+ENCODINGS = {"bf16": "bfloat16", "u8": "tokens * scale + offset"}
 UNKNOWN = "the view failed in an earlier run"
 
 
@@ -62,9 +63,11 @@ def _layer_attributes(
         str(row): reasons.get((bundle, row, layer)) or reasons.get((bundle, row, None)) or UNKNOWN
         for row in GroupWriter(plan.root, spec).empty_rows("tokens")
     }
-    encoding = {"encoding": "bfloat16"} if plan.storages[layer] == "bf16" else {}
+    storage = plan.storages[layer]
+    encoding = {"encoding": ENCODINGS[storage]} if storage in ENCODINGS else {}
     tokens = {"missing": missing, "provenance": dict(origin), **encoding}
-    return {"tokens": tokens, "prefix": {"names": list(plan.encoder.prefix_names()), **encoding}}
+    prefix = {"names": list(plan.encoder.prefix_names()), **(encoding if storage == "bf16" else {})}
+    return {"tokens": tokens, "prefix": prefix}
 
 
 def provenance(device_name: str, weights: str) -> dict[str, str]:

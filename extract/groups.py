@@ -15,6 +15,7 @@ from ..store.layout import (
     GroupSpec,
     image_group,
     layer_group,
+    layer_view_bytes,
     points_group,
     shard_views,
     unit_views,
@@ -24,7 +25,6 @@ from ..store.schema import Bundle
 from .encoders.base import Encoder
 from .packed_scene import PackedScene
 
-ITEM_BYTES = {"f16": 2, "bf16": 2, "f32": 4}
 VIEWS = ("all", "geometry", "none")
 
 
@@ -53,7 +53,7 @@ class Groups:
         tokens = bundle.grid[0] * bundle.grid[1]
         prefix = len(self.encoder.prefix_names())
         sizes = {
-            layer: (tokens + prefix) * self.encoder.width(layer) * ITEM_BYTES[storage]
+            layer: layer_view_bytes(storage, tokens, prefix, self.encoder.width(layer))
             for layer, storage in self.storages.items()
         }
         together = unit_views(sum(sizes.values()))

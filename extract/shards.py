@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import SceneError, ShardError, did_you_mean, first_few
 from ..store.key import digest
-from ..store.schema import check_scene_id
+from ..store.record_fields import check_scene_id
 from .pack_plan import INDEX, INDEX_FORMAT
 from .packed_scene import PACK_AGAIN, PackedScene, PackedView, Shard, damaged_index, naming_damage
 

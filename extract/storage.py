@@ -25,7 +25,7 @@ from .prepare import Request, prepare
 
 LIMIT = 16_000.0
 SAMPLE_VIEWS = 8
-STORAGES = ("f16", "bf16", "f32")
+STORAGES = ("f16", "bf16", "f32", "u8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def choose_storages(
     """Storage by layer.
 
     Args:
-        asked: auto | f16 | bf16 | f32.
+        asked: auto | f16 | bf16 | f32 | u8.
         root: the store.
         sample: max |x| by layer; None = not measured, f16 is taken for layers the store does not have.
 

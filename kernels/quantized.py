@@ -1,5 +1,8 @@
 """Tokens as the store's small form holds them: 8 bits, affine per view and channel.
 
+The 256 levels of a channel lie evenly between its least and its greatest value in one view. An error is at
+most half a level, (greatest - least) / 510, and a channel of large values costs the others nothing.
+
 Shapes: ... any batch dimensions, * those of one map (P tokens, or R C rows and columns), D channels.
 """
 
@@ -62,3 +65,16 @@ class QuantizedTokens:
             for affine in (self.scale, self.offset)
         )
         return self.values * scale + offset
+
+
+def quantize(tokens: Tensor) -> QuantizedTokens:
+    """The small form of tokens [B, *, D], any float dtype, on their device.
+
+    A view with a number that is not finite has a scale or offset that is not finite.
+    """
+    wide = tokens.float().flatten(1, -2)  # [B, P, D]
+    least, greatest = wide.aminmax(dim=1)  # [B, D]
+    scale = (greatest - least) / 255
+    step = scale.where(scale > 0, 1)  # a channel of one value is its offset
+    values = ((wide - least[:, None]) / step[:, None]).round_().clamp_(0, 255).to(torch.uint8)
+    return QuantizedTokens(values=values.reshape(tokens.shape), scale=scale, offset=least)

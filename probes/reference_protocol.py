@@ -25,7 +25,7 @@ from .questions import ViewPoints
 
 if TYPE_CHECKING:
     from ..store.block import Block
-    from ..store.view_groups import ViewGeometry
+    from ..store.view_values import ViewGeometry
 
 MARGIN = 0.1
 """The box of a set grows by this share of its extent on every side."""

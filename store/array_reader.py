@@ -92,6 +92,23 @@ class ArrayReader:
             return self._path(unit).exists()
         return int(self._open(unit).index[i, 0]) != EMPTY
 
+    def settled(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, int]] | None:
+        """(file, offset) of each row's bytes, for readers that go past us.
+
+        None unless all of them are there, uncompressed, and no checksum is to be verified.
+        """
+        places = []
+        for row in np.asarray(rows, int).tolist():
+            unit, i = divmod(row, self.spec.unit)
+            shard = self._open(unit) if self.spec.sharded and not self.spec.blosc else None
+            if shard is None or shard.replaced or self._checks.due(unit, shard.identity, i):
+                return None
+            offset, size = shard.index[i].tolist()
+            if size != self.spec.row_bytes + CRC_BYTES:
+                return None
+            places.append((str(shard.path), offset))
+        return places
+
     def _read_sharded(self, row: int, out: np.ndarray) -> None:
         unit, i = divmod(row, self.spec.unit)
         shard = self._open(unit)

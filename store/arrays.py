@@ -33,6 +33,8 @@ CRC_BYTES = 4
 # On the main thread numcodecs would compress with a pool of threads, whose blocks come out in any order:
 # valid, but other bytes each time. Chunks are compressed side by side instead.
 blosc.use_threads = False
+Parts = tuple[bytes | memoryview, ...]
+"""The bytes of a chunk, one part after the other."""
 _FILLS = {"f": (str, float), "u": (int,), "b": (bool,)}
 _ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
@@ -156,9 +158,17 @@ class ArraySpec:
 
 def encode_chunk(spec: ArraySpec, values: np.ndarray) -> bytes:
     """Bytes of one inner chunk (one view) or of one plain chunk (all its rows), checksum last."""
+    return b"".join(chunk_parts(spec, values))
+
+
+def chunk_parts(spec: ArraySpec, values: np.ndarray) -> Parts:
+    """The same, body and checksum; the body is the memory of `values` where it may stay as it is."""
     raw = np.ascontiguousarray(values, DTYPES[spec.dtype])
-    data = blosc.compress(_typed(raw), b"zstd", 3, blosc.SHUFFLE, 0) if spec.blosc else raw.tobytes()
-    return data + crc_bytes(data)
+    if spec.blosc:
+        data = blosc.compress(_typed(raw), b"zstd", 3, blosc.SHUFFLE, 0)
+        return data, crc_bytes(data)
+    body = raw.reshape(-1).view(np.uint8)
+    return body.data, crc_bytes(body)
 
 
 def decode_chunk(spec: ArraySpec, data: bytes, out: np.ndarray, where: object) -> None:

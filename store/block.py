@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,13 @@ from .layer_tokens import LayerTokens
 from .layers import STORAGES
 from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
-from .view_groups import LAYER_ARRAYS, TokenPoints, ViewGeometry, layer_group, view_group
+from .view_groups import LAYER_ARRAYS, layer_group, view_group
+from .view_values import TokenPoints, ViewGeometry
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..kernels.quantized import QuantizedTokens
 
 T = TypeVar("T")
 
@@ -181,6 +187,15 @@ class Block:
             StoreError: a shard is missing or damaged.
         """
         self._tokens(layer).stored(self._rows(layer, rows), out)
+
+    def tensor(
+        self, layer: str, rows: Sequence[int] | None = None, device: str | torch.device = "cpu"
+    ) -> torch.Tensor | QuantizedTokens:
+        """[V, R, C, D] tokens as they are stored, f16, bf16, f32 or quantized, on a device.
+
+        A GPU gets them through pinned memory (see `device_read`), and u8 is widened there.
+        """
+        return self._tokens(layer).tensor(self._rows(layer, rows), device)
 
     def affine(self, rows: Sequence[int] | None, layer: str) -> tuple[np.ndarray, np.ndarray]:
         """(scale, offset) [V, D] f32 of a layer that is stored as u8: its tokens are u8 * scale + offset."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from ..errors import StoreError
 from .atomic import read_json, write_json
 from .schema import Bundle, SceneRow, ViewRow
+
+_GLOB = re.compile(r"[*?\[]")
 
 
 class Catalog:
@@ -31,6 +34,7 @@ class Catalog:
         self.folder = folder
         self.bundles: dict[str, Bundle] = {bundle.id: bundle for bundle in bundles}
         self._views: dict[str, tuple[ViewRow, ...]] = {}
+        self._documents: dict[str, list[dict[str, Any]]] = {}
 
     @classmethod
     def read(cls, folder: Path) -> Catalog:
@@ -50,6 +54,28 @@ class Catalog:
             for row in bundle.scenes:
                 rows[row.id].append((bundle, row))
         return rows
+
+    def scene_ids(self, pattern: str | None = None) -> list[str]:
+        """Ids in natural order.
+
+        Args:
+            pattern: glob over ids `<dataset>/<scene>`, or over scene names alone; None = all.
+        """
+        if pattern is None:
+            return sorted(self.rows, key=natural)
+        if not _GLOB.search(pattern):
+            # One scene of very many costs a look into a table and no comparison with the others.
+            return sorted([pattern] if pattern in self.rows else self._by_name.get(pattern, []), key=natural)
+        fits = re.compile(translate(pattern)).match
+        return sorted((sid for sid in self.rows if fits(sid) or fits(sid.partition("/")[2])), key=natural)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """Scene ids by scene name; several datasets may have the same name."""
+        ids: dict[str, list[str]] = defaultdict(list)
+        for scene_id in self.rows:
+            ids[scene_id.partition("/")[2]].append(scene_id)
+        return ids
 
     def generation(self, scene_id: str) -> int:
         """The current generation of a scene, 0 when it was never planned."""
@@ -71,13 +97,29 @@ class Catalog:
             StoreError: the document is missing or does not fit the bundle.
         """
         if bundle.id not in self._views:
-            path = self.folder / f"{bundle.id}.views.json"
+            self._views[bundle.id] = self._parsed_views(bundle, 0, len(bundle))
+        return self._views[bundle.id]
+
+    def scene_views(self, bundle: Bundle, row: SceneRow) -> tuple[ViewRow, ...]:
+        """The views of one scene in a bundle; the bundle's others are not parsed.
+
+        Raises:
+            StoreError: the document is missing or does not fit the bundle, or one of these views is damaged.
+        """
+        if bundle.id in self._views:
+            return self._views[bundle.id][row.start : row.stop]
+        return self._parsed_views(bundle, row.start, row.stop)
+
+    def _parsed_views(self, bundle: Bundle, start: int, stop: int) -> tuple[ViewRow, ...]:
+        path = self.folder / f"{bundle.id}.views.json"
+        if bundle.id not in self._documents:
             document = read_json(path)
-            views = _checked(path, lambda: tuple(map(ViewRow.from_dict, document["views"])))
+            views = _checked(path, lambda: list(document["views"]))
             if len(views) != len(bundle):
                 raise _damaged(path, f"{len(views)} views for {len(bundle)} rows")
-            self._views[bundle.id] = views
-        return self._views[bundle.id]
+            self._documents[bundle.id] = views
+        some = self._documents[bundle.id][start:stop]
+        return _checked(path, lambda: tuple(map(ViewRow.from_dict, some)))
 
     def remember(self, views: Mapping[str, tuple[ViewRow, ...]]) -> None:
         """Take views of bundles that are not on disk yet."""
@@ -90,6 +132,7 @@ class Catalog:
         self.bundles[bundle.id] = bundle
         self._views[bundle.id] = tuple(views)
         self.__dict__.pop("rows", None)
+        self.__dict__.pop("_by_name", None)
 
 
 def natural(text: str) -> list[Any]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import SelectionError
 from .block import Block, LayerPlace
+from .committed import CommittedLayers
 from .feature_store import FeatureStore
 from .group import StoredGroup
 from .key import FeatureKey, digest
@@ -24,6 +25,9 @@ from .layer_tokens import LayerTokens, Rows
 from .pca_fit import Basis, fit_basis
 from .selection import Selection
 from .stored_key import StoredKey
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Function(ABC):
@@ -114,6 +118,11 @@ class DerivedTokens(LayerTokens):
             return values
         out[...] = values
         return out
+
+    def tensor(self, rows: Rows, device: str | torch.device = "cpu") -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(self.stored(rows)).to(device)
 
     def gather(self, rows: np.ndarray, row: np.ndarray, col: np.ndarray) -> np.ndarray:
         return self._made([block.gather(layer, rows, row, col) for block, layer in self.sources])
@@ -220,8 +229,7 @@ def _derived(
         folder=key.folder,
         patch_size=a.stored_key.patch_size,
         depth=a.stored_key.depth,
-        bundles={},
-        folders={},
+        bundles=CommittedLayers(a.store.root / "features" / key.folder),
     )
     parts = []
     for block, sources, functions in blocks:

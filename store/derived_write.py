@@ -19,9 +19,9 @@ from ..errors import SelectionError, StoreError
 from ..progress import Progress
 from .array_reader import ArrayReader
 from .block import Block
-from .derived import DerivedTokens
+from .derived import DerivedPlace, DerivedTokens, Source
 from .feature_store import FeatureStore
-from .layout import GroupSpec, layer_group, shard_views, unit_views
+from .layout import GroupSpec, bundle_identity, layer_group, shard_views, unit_views
 from .schema import Bundle
 from .selection import Selection
 from .shard_io import present_chunks
@@ -172,14 +172,25 @@ def _spec(derived: Selection, bundle: Bundle, layer: str, storage: str) -> Group
 
 def _geometry(derived: Selection, bundle: Bundle) -> dict[str, Any] | None:
     """What the sources say of the geometry they were made from; None when it is of images alone."""
-    block = next(block for block in derived.parts if block.bundle.id == bundle.id)
-    for layer in derived.layers:
-        for source, name in _tokens(block, layer).sources:
-            place = source.places[name]
-            if source.stored_key.at(place.bundle)[1] is not None:
-                group = stored_group(source.store, source.stored_key, place.bundle, name, place.storage)
-                return {one: group.attributes[one] for one in ("scene_geometry", "scene_scale_m")}
+    for block in derived.parts:
+        if block.bundle.id == bundle.id:
+            for source, layer in _stored_sources(block, derived.layers[0]):
+                place = source.places[layer]
+                folder, _ = source.stored_key.bundles.find(place.bundle)
+                if bundle_identity(folder)[1] is not None:
+                    group = stored_group(source.store, source.stored_key, place.bundle, layer, place.storage)
+                    return {one: group.attributes[one] for one in ("scene_geometry", "scene_scale_m")}
     return None
+
+
+def _stored_sources(block: Block, layer: str) -> Iterator[Source]:
+    """What is read from the store for a layer, through all that was derived on the way."""
+    place = block.places[layer]
+    if not isinstance(place, DerivedPlace):
+        yield block, layer
+        return
+    for source in place.sources:
+        yield from _stored_sources(*source)
 
 
 def _tokens(block: Block, layer: str) -> Any:

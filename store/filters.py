@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -13,10 +12,8 @@ from .split_lists import split_scenes
 from .view_sets import read_sets
 
 
-def scene_filter(
-    store: FeatureStore, scene: str | None, dataset: str | None, split: str | None
-) -> Callable[[str], bool]:
-    """Whether a scene id fits.
+def scene_ids(store: FeatureStore, scene: str | None, dataset: str | None, split: str | None) -> list[str]:
+    """Ids of the scenes that fit, in natural order.
 
     Raises:
         SelectionError: there is no such split.
@@ -26,16 +23,11 @@ def scene_filter(
     if split is not None:
         splits = {name: kept.scenes for name, kept in store.splits().items()}
         named = split_scenes(split, splits, store.root / "splits")
-
-    def wanted(scene_id: str) -> bool:
-        of_dataset, _, name = scene_id.partition("/")
-        return (
-            (named is None or scene_id in named)
-            and (dataset is None or of_dataset == dataset)
-            and (scene is None or fnmatchcase(scene_id, scene) or fnmatchcase(name, scene))
-        )
-
-    return wanted
+    return [
+        scene_id
+        for scene_id in store.catalog.scene_ids(scene)
+        if (named is None or scene_id in named) and dataset in (None, scene_id.partition("/")[0])
+    ]
 
 
 class ViewFilter:

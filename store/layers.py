@@ -29,20 +29,23 @@ def resolve_layers(wanted: Iterable[str], available: Iterable[str], depth: int) 
 
     Args:
         wanted: names, shares such as `1/2`, or `last`.
-        available: the names that the encoder has.
+        available: the names that the encoder has; no more of them are asked for than it takes.
         depth: its number of blocks; 0 = none, then shares resolve to `norm`.
 
     Raises:
         LayerError: a name is outside the grammar or the encoder does not have it.
     """
-    have, wanted = tuple(available), (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    resolved = [_resolve(name.strip(), depth) for name in wanted]
+    wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    resolved, have, left = [_resolve(name.strip(), depth) for name in wanted], [], iter(available)
     for asked, name in zip(wanted, resolved, strict=True):
+        # A store that names its layers bundle by bundle is not looked through once all were found.
+        while name not in have and (more := next(left, None)) is not None:
+            have.append(more)
         if name not in have:
             raise LayerError(
                 f"the encoder has no layer {asked!r}.",
                 where="layers",
-                why=f"it has {_summary(have)}",
+                why=f"it has {_summary(tuple(have))}",
                 fix=did_you_mean(name, have),
             )
     return tuple(dict.fromkeys(resolved))

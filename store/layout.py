@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .arrays import BF16_NAN, ArraySpec
+from .arrays import BF16_NAN, DTYPES, ArraySpec
 from .key import FeatureKey, Preprocess, Size, identity
 from .layers import stored_name
 from .schema import Bundle
@@ -20,6 +20,7 @@ SHARD_BYTES = 256 * 1024**2
 MAX_UNIT_VIEWS = 2048
 """Bounds the units of small maps alone: above 128 KB a view, the bytes of a shard bound them first."""
 _STORED_DTYPE = {"f16": "float16", "f32": "float32", "bf16": "uint16", "u8": "uint8"}
+_FILL = {"f16": "NaN", "f32": "NaN", "bf16": BF16_NAN, "u8": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,31 +68,42 @@ def layer_group(
     needs_geometry: bool,
     attributes: dict[str, Any],
 ) -> GroupSpec:
-    """One layer of one bundle: `tokens` and, where the encoder has them, `prefix`."""
+    """One layer of one bundle: `tokens`, `prefix` where the encoder has them, `scale` and `offset` of u8.
+
+    Prefix tokens beside u8 are kept as f32: there are few of them, and some are far larger than any token.
+    """
     rows, cols = bundle.grid
-    dtype, views = _STORED_DTYPE[storage], len(bundle)
-    fill = BF16_NAN if storage == "bf16" else "NaN"
-    arrays = {
-        "tokens": ArraySpec(
-            shape=(views, rows, cols, width),
-            dims=("view", "row", "col", "channel"),
-            dtype=dtype,
-            unit=unit,
-            sharded=True,
-            fill=fill,
-        )
-    }
+    views, beside = len(bundle), _beside(storage)
+    tokens = ArraySpec(
+        shape=(views, rows, cols, width),
+        dims=("view", "row", "col", "channel"),
+        dtype=_STORED_DTYPE[storage],
+        unit=unit,
+        sharded=True,
+        fill=_FILL[storage],
+    )
+    plain: dict[str, Any] = {"dtype": _STORED_DTYPE[beside], "unit": unit, "sharded": False}
+    arrays = {"tokens": tokens}
+    if storage == "u8":
+        affine = ArraySpec(shape=(views, width), dims=("view", "channel"), **plain)
+        arrays |= {"scale": affine, "offset": affine}
     if prefix:
-        arrays["prefix"] = ArraySpec(
-            shape=(views, prefix, width),
-            dims=("view", "prefix_token", "channel"),
-            dtype=dtype,
-            unit=unit,
-            sharded=False,
-            fill=fill,
-        )
+        dims = ("view", "prefix_token", "channel")
+        arrays["prefix"] = ArraySpec(shape=(views, prefix, width), dims=dims, fill=_FILL[beside], **plain)
     folder = f"{features_folder(key, bundle, needs_geometry)}/{stored_name(layer, storage)}"
     return GroupSpec(folder=folder, arrays=arrays, attributes=attributes, labels=False)
+
+
+def layer_view_bytes(storage: str, tokens: int, prefix: int, width: int) -> int:
+    """Bytes of one view in all arrays of a layer."""
+    small, beside = (DTYPES[_STORED_DTYPE[kind]].itemsize for kind in (storage, _beside(storage)))
+    affine = 2 * beside if storage == "u8" else 0
+    return width * (tokens * small + prefix * beside + affine)
+
+
+def _beside(storage: str) -> str:
+    """How prefix tokens are stored, and scale and offset."""
+    return "f32" if storage == "u8" else storage
 
 
 def image_group(

@@ -140,9 +140,11 @@ def _layer_text(stored: StoredKey, layer: str, selection: Selection) -> str:
 
 
 def _provenance(store: FeatureStore, stored: StoredKey) -> str:
-    folder = store.root / "features" / stored.folder / next(iter(stored.folders.values()))
+    folder = store.root / "features" / stored.folder
     group = next(
-        path.parent for path in sorted(folder.glob("*/zarr.json")) if (path.parent / "tokens").is_dir()
+        path.parent.parent
+        for path in sorted(folder.glob("*/*/tokens/zarr.json"))
+        if (path.parent.parent / "zarr.json").exists()
     )
     made = StoredGroup(group).array_attributes("tokens").get("provenance", {})
     return ", ".join(f"{name} {value}" for name, value in made.items())

@@ -79,6 +79,14 @@ class OpenShard:
         """Read into these buffers, one after the other; False where the file ends before."""
         return fill(self.handle, buffers, offset, self.path)
 
+    @property
+    def replaced(self) -> bool:
+        """Whether another file lies at its path by now."""
+        try:
+            return file_identity(os.stat(self.path)) != self.identity
+        except FileNotFoundError:
+            return True
+
     def check_size(self) -> None:
         """To be called before mapped bytes are touched: those of a file that was cut end the process.
 

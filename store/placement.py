@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .catalog import Catalog
-from .schema import Bundle, SceneRow
+from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
 
 Run = tuple[Bundle, SceneRow]
@@ -23,16 +23,18 @@ class Placement:
 
     Attributes:
         home: the rows that name the views; images, geometry and points are read there.
+        views: of those rows.
         layers: by layer, the rows that have it: those of `home`, else of a bundle with the same views.
     """
 
     home: Run
+    views: tuple[ViewRow, ...]
     layers: dict[str, Run]
 
 
 def stored_layers(stored: StoredKey, bundle: Bundle) -> dict[str, tuple[str, ...]]:
     """By layer that a bundle has of a key, its storages."""
-    return stored.bundles.get(stored.at(bundle), {})
+    return stored.bundles.find(bundle)[1]
 
 
 def place_scene(
@@ -59,11 +61,13 @@ def place_scene(
     have = {bundle.id: stored_layers(stored, bundle) for bundle, _ in runs}
     runs = [run for run in runs if have[run[0].id]]
     runs.sort(key=lambda run: _fullness(run, have, asked))
-    positions = {bundle.id: _positions(catalog, bundle, row) for bundle, row in runs}
+    views = {bundle.id: catalog.scene_views(bundle, row) for bundle, row in runs}
+    positions = {one: frozenset(view.position for view in of_run) for one, of_run in views.items()}
     placed = []
     for home in _homes(runs, positions):
         same = [run for run in runs if _same_views(home, run, positions)]
-        placed.append(Placement(home=home, layers=_sources([home, *same], have, storage)))
+        layers = _sources([home, *same], have, storage)
+        placed.append(Placement(home=home, views=views[home[0].id], layers=layers))
     return sorted(placed, key=lambda one: min(positions[one.home[0].id]))
 
 
@@ -73,10 +77,6 @@ def _fullness(
     bundle, row = run
     layers = set(have[bundle.id])
     return -len(layers & set(asked or layers)), -len(layers), row.start - row.stop, bundle.id
-
-
-def _positions(catalog: Catalog, bundle: Bundle, row: SceneRow) -> frozenset[int]:
-    return frozenset(view.position for view in catalog.views(bundle)[row.start : row.stop])
 
 
 def _homes(runs: Sequence[Run], positions: Mapping[str, frozenset[int]]) -> list[Run]:

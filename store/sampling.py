@@ -5,7 +5,7 @@ Shapes: N points, D channels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,10 +28,13 @@ def sample(selection: Selection, scene: str, view: str, uv_px: np.ndarray) -> di
     uv1 = np.concatenate([np.asarray(uv_px, np.float64), np.ones((len(uv_px), 1))], axis=1)
     colrow = uv1 @ block.token_from_source_px([i])[0].T
     rowcol = torch.from_numpy(np.ascontiguousarray(colrow[:, ::-1], np.float32))
-    return {
-        layer: sample_tokens(torch.from_numpy(block.tokens(layer, [i])[0]).float(), rowcol).numpy()
-        for layer in selection.layers
-    }
+    return {layer: sample_tokens(_map(block, layer, i), rowcol)[0].numpy() for layer in selection.layers}
+
+
+def _map(block: Block, layer: str, i: int) -> Any:
+    """[1, R, C, D] f32, or u8 that is widened where it is sampled."""
+    tokens = block.tensor(layer, [i])
+    return tokens.float() if isinstance(tokens, torch.Tensor) else tokens
 
 
 def _find(part: Selection, scene: str, view: str) -> tuple[Block, int]:

@@ -10,11 +10,10 @@ from typing import Any
 
 from ..errors import LayerError, SelectionError, did_you_mean, first_few
 from .block import Block, LayerPlace, best_storage
-from .catalog import natural
 from .feature_store import FeatureStore
-from .filters import ViewFilter, scene_filter
+from .filters import ViewFilter, scene_ids
 from .layers import STORAGES, layer_order, resolve_layers
-from .placement import Placement, Run, place_scene, stored_layers
+from .placement import Placement, place_scene, stored_layers
 from .schema import Bundle, ViewSet
 from .selection import Selection
 from .stored_key import StoredKey
@@ -56,9 +55,9 @@ def select(
         LayerError: a layer is not stored for some of the scenes.
     """
     stored = store.stored_key(encoder, **fields)
-    asked = None if layers is None else resolve_layers(layers, stored.layers, stored.depth)
-    wanted, keep = scene_filter(store, scene, dataset, split), ViewFilter(sets, views)
-    scenes = sorted((one for one in store.catalog.rows if wanted(one) and keep.scene(one)), key=natural)
+    asked = None if layers is None else resolve_layers(layers, stored.bundles.layer_names(), stored.depth)
+    keep = ViewFilter(sets, views)
+    scenes = [one for one in scene_ids(store, scene, dataset, split) if keep.scene(one)]
     words = {"version": version, "asked": asked, "storage": storage}
     placed = {one: place_scene(store.catalog, stored, one, **words) for one in scenes}
     found = [placement for of_scene in placed.values() for placement in of_scene]
@@ -106,9 +105,9 @@ class _BlockMaker:
 
     def block(self, placed: Placement) -> Block:
         bundle, row = placed.home
-        views = self.store.catalog.views(bundle)
-        rows = [r for r in range(row.start, row.stop) if self.keep.view(row.id, views[r])]
-        places = {name: self._place(name, placed, [views[r].position for r in rows]) for name in self.names}
+        views = dict(enumerate(placed.views, row.start))
+        rows = [r for r, view in views.items() if self.keep.view(row.id, view)]
+        places = {name: self._place(name, placed, rows) for name in self.names}
         missing = {
             i: self._missing_rows(name, place)[place.rows[i]]
             for name, place in places.items()
@@ -127,16 +126,16 @@ class _BlockMaker:
         )
         return whole.part([i for i in range(len(rows)) if i not in missing]) if missing else whole
 
-    def _place(self, layer: str, placed: Placement, positions: list[int]) -> LayerPlace:
+    def _place(self, layer: str, placed: Placement, rows: list[int]) -> LayerPlace:
+        """The place of the layer's rows that go with these rows of the home bundle."""
         bundle, row = placed.layers[layer]
         storage = _storage(stored_layers(self.stored, bundle)[layer], self.storage, layer, self.stored)
-        return LayerPlace(bundle=bundle, rows=self._rows((bundle, row), positions), storage=storage)
-
-    def _rows(self, run: Run, positions: list[int]) -> tuple[int, ...]:
-        bundle, row = run
-        views = self.store.catalog.views(bundle)
-        row_of = {views[r].position: r for r in range(row.start, row.stop)}
-        return tuple(row_of[position] for position in positions)
+        if bundle.id != placed.home[0].id:
+            views = enumerate(self.store.catalog.scene_views(bundle, row), row.start)
+            row_of = {view.position: r for r, view in views}
+            first = placed.home[1].start
+            rows = [row_of[placed.views[r - first].position] for r in rows]
+        return LayerPlace(bundle=bundle, rows=tuple(rows), storage=storage)
 
     def _missing_rows(self, layer: str, place: LayerPlace) -> dict[int, str]:
         known = self._missing.get((place.bundle.id, layer))

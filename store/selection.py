@@ -19,7 +19,7 @@ from ..errors import SelectionError, did_you_mean
 from . import algebra
 from .block import Block
 from .feature_store import FeatureStore
-from .filters import ViewFilter, scene_filter
+from .filters import ViewFilter, scene_ids
 from .grid_features import GridFeatures, ViewBuffers
 from .joined import ViewIndex, read_rows
 from .key import FeatureKey, Size, digest
@@ -153,8 +153,10 @@ class Selection:
             SelectionError: nothing fits, or there is no such split.
             LayerError: a layer is not in the selection.
         """
-        wanted, keep = scene_filter(self.store, scene, dataset, split), ViewFilter(sets, views)
-        parts = [block for block in self.parts if wanted(block.scene) and keep.scene(block.scene)]
+        keep, parts = ViewFilter(sets, views), self.parts
+        if scene is not None or dataset is not None or split is not None:
+            wanted = set(scene_ids(self.store, scene, dataset, split))
+            parts = [block for block in parts if block.scene in wanted]
         if sets is not None or views is not None:
             parts = algebra.filtered(parts, lambda block, view: keep.view(block.scene, view))
         names = self.layers

@@ -17,6 +17,7 @@ import google_crc32c
 import numpy as np
 
 from ..errors import StoreError
+from .arrays import Parts
 from .open_shard import EMPTY, OpenShard
 
 ALIGN = 4096
@@ -24,19 +25,21 @@ ALIGN_FROM = 64 * 1024
 _OPEN_SHARDS = 64
 
 
-def shard_parts(chunks: Sequence[bytes | None]) -> Iterator[bytes]:
-    """The bytes of a shard with these inner chunks, part by part."""
+def shard_parts(chunks: Sequence[bytes | Parts | None]) -> Iterator[bytes | memoryview]:
+    """The bytes of a shard with these inner chunks, part by part; what is in memory is not copied."""
     offset, entries = 0, []
     for chunk in chunks:
         if chunk is None:
             entries.append((EMPTY, EMPTY))
             continue
-        gap = -offset % ALIGN if len(chunk) >= ALIGN_FROM else 0
+        parts = (chunk,) if isinstance(chunk, bytes) else chunk
+        size = sum(map(len, parts))
+        gap = -offset % ALIGN if size >= ALIGN_FROM else 0
         if gap:
             yield bytes(gap)
-        entries.append((offset + gap, len(chunk)))
-        yield chunk
-        offset += gap + len(chunk)
+        entries.append((offset + gap, size))
+        yield from parts
+        offset += gap + size
     index = np.array(entries, "<u8").tobytes()
     yield index
     yield struct.pack("<I", google_crc32c.value(index))

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import SceneError, SelectionError, did_you_mean
 from .atomic import write_atomic
-from .schema import check_scene_id
+from .record_fields import check_scene_id
 
 SUFFIXES = (".json", ".txt", ".npy")
 

@@ -18,10 +18,9 @@ from ..errors import (
     first_few,
 )
 from .atomic import read_json
+from .committed import CommittedLayers
 from .key import FeatureKey, Preprocess, identity
-from .layers import layer_order, split_stored
-from .layout import bundle_identity
-from .schema import Bundle
+from .layers import layer_order
 
 _OPTIONS = ("layers", "scene", "dataset", "split", "sets", "views", "storage", "version")
 
@@ -36,15 +35,13 @@ class StoredKey:
         patch_size: pixels per token side of its encoder.
         depth: number of its blocks.
         bundles: by bundle id (and geometry, for oracles), the committed layers with their storage.
-        folders: likewise, the bundle's folder.
     """
 
     key: FeatureKey
     folder: str
     patch_size: int
     depth: int
-    bundles: dict[tuple[str, str | None], dict[str, tuple[str, ...]]]
-    folders: dict[tuple[str, str | None], str]
+    bundles: CommittedLayers
 
     @property
     def name(self) -> str:
@@ -54,17 +51,12 @@ class StoredKey:
     @property
     def layers(self) -> tuple[str, ...]:
         """Every layer that is committed somewhere, shallow to deep."""
-        return tuple(sorted({name for layers in self.bundles.values() for name in layers}, key=layer_order))
+        return tuple(sorted(self.bundles.layer_names(), key=layer_order))
 
     @cached_property
     def bundle_ids(self) -> frozenset[str]:
         """Of the bundles, whatever their geometry."""
         return frozenset(bundle for bundle, _ in self.bundles)
-
-    def at(self, bundle: Bundle) -> tuple[str, str | None]:
-        """Which of `bundles` belongs to that bundle as its geometry is now."""
-        by_image = (bundle.id, None)
-        return by_image if by_image in self.bundles else (bundle.id, bundle.geometry)
 
 
 def read_key(folder: Path) -> StoredKey:
@@ -83,16 +75,8 @@ def read_key(folder: Path) -> StoredKey:
         raise _damaged_key(folder, f"{type(error).__name__}: {what}") from None
     if key.id != identity(folder.name):
         raise _damaged_key(folder, f"its fields hash to {key.id}")
-    folders = {bundle_identity(path.name): path.name for path in sorted(folder.iterdir()) if path.is_dir()}
-    layers = {ident: _layers(folder / name) for ident, name in folders.items() if ident[0]}
-    bundles = {ident: names for ident, names in layers.items() if names}
     return StoredKey(
-        key=key,
-        folder=folder.name,
-        patch_size=patch,
-        depth=depth,
-        bundles=bundles,
-        folders={ident: folders[ident] for ident in bundles},
+        key=key, folder=folder.name, patch_size=patch, depth=depth, bundles=CommittedLayers(folder)
     )
 
 
@@ -154,16 +138,6 @@ def _told_apart(keys: list[StoredKey]) -> list[str]:
     first = keys[0]
     rest = [f"{k.name} differs in {', '.join(k.key.differences(first.key))}" for k in keys[1:]]
     return [first.name, *rest]
-
-
-def _layers(bundle: Path) -> dict[str, tuple[str, ...]]:
-    layers: dict[str, tuple[str, ...]] = {}
-    for document in sorted(bundle.glob("*/tokens/zarr.json")):
-        group = document.parent.parent
-        if (group / "zarr.json").exists():
-            layer, storage = split_stored(group.name)
-            layers[layer] = (*layers.get(layer, ()), storage)
-    return layers
 
 
 def _damaged_key(folder: Path, why: str) -> StoreError:

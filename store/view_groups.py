@@ -1,13 +1,6 @@
-"""The groups that hold what belongs to views: layers, images, depth and cameras, token points.
-
-Shapes: V views, R C token rows and columns, H W pixels.
-"""
+"""The groups that hold what belongs to views: layers, images, depth and cameras, token points."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-
-import numpy as np
 
 from ..errors import SelectionError
 from .feature_store import FeatureStore
@@ -23,43 +16,11 @@ GEOMETRY_ARRAYS = ("depth_m", "valid", "K_px", "cam_from_world")
 PIXEL_ARRAYS = ("image", "token_from_source_px")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TokenPoints:
-    """One 3D point per token, the same for every encoder.
-
-    Attributes:
-        world: [V, R, C, 3] f32 world coordinates, NaN = none.
-        valid: [V, R, C] bool, at least half of the cell's source pixels have depth.
-        spread_m: [V, R, C] f32, standard deviation of the depths used.
-    """
-
-    world: np.ndarray
-    valid: np.ndarray
-    spread_m: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ViewGeometry:
-    """Depth and cameras of the preprocessed views.
-
-    Attributes:
-        depth_m: [V, H, W] f32 z-depth, 0 = none or not valid.
-        valid: [V, H, W] bool.
-        K_px: [V, 3, 3] f64 intrinsics of the preprocessed views, NaN = unknown.
-        cam_from_world: [V, 4, 4] f64 rigid poses, NaN = unknown.
-    """
-
-    depth_m: np.ndarray
-    valid: np.ndarray
-    K_px: np.ndarray
-    cam_from_world: np.ndarray
-
-
 def layer_group(
     store: FeatureStore, stored: StoredKey, bundle: Bundle, layer: str, storage: str
 ) -> StoredGroup:
     """The group of one stored layer of one bundle."""
-    folder = store.root / "features" / stored.folder / stored.folders[stored.at(bundle)]
+    folder = store.root / "features" / stored.folder / stored.bundles.find(bundle)[0]
     return store.group(folder / stored_name(layer, storage))
 
 

@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import StoreError
-from .arrays import ArraySpec, encode_chunk, encode_strings, group_document, strings_document
+from .arrays import (
+    ArraySpec,
+    Parts,
+    chunk_parts,
+    encode_chunk,
+    encode_strings,
+    group_document,
+    strings_document,
+)
 from .atomic import read_json, remove_abandoned, write_atomic, write_json
 from .layout import GroupSpec
 from .schema import Bundle, ViewRow
@@ -31,15 +39,19 @@ class UnitBuffer:
 
     spec: GroupSpec
     unit: int
-    rows: dict[int, dict[str, bytes | np.ndarray] | None] = field(default_factory=dict)
+    rows: dict[int, dict[str, Parts | np.ndarray] | None] = field(default_factory=dict)
 
     def add(self, row: int, values: Row | None) -> None:
-        """Take one view's arrays; sharded ones are encoded at once and the arrays let go."""
+        """Take one view's arrays.
+
+        Compressed ones are encoded and let go. Others are kept as they are, with their checksum, and not
+        copied: nobody may write to them any more.
+        """
         self.rows[row] = (
             None
             if values is None
             else {
-                name: encode_chunk(spec, values[name]) if spec.sharded else np.array(values[name])
+                name: chunk_parts(spec, values[name]) if spec.sharded else np.array(values[name])
                 for name, spec in self.spec.by_unit.items()
                 if name in values
             }
@@ -49,7 +61,7 @@ class UnitBuffer:
     def complete(self) -> bool:
         return all(row in self.rows for row in any_spec(self.spec).rows(self.unit))
 
-    def parts(self, name: str, spec: ArraySpec) -> list[bytes]:
+    def parts(self, name: str, spec: ArraySpec) -> list[bytes | memoryview]:
         """The file of one array for this unit."""
         rows = spec.rows(self.unit)
         values = [(self.rows[row] or {}).get(name) for row in rows]
@@ -60,7 +72,7 @@ class UnitBuffer:
         for i, value in enumerate(values):
             if value is not None:
                 plain[i] = value
-        return [encode_chunk(spec, plain)]
+        return list(chunk_parts(spec, plain))
 
 
 class GroupWriter:

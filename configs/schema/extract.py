@@ -26,7 +26,7 @@ class ExtractConfig(SetsOptions):
     orient: str = option("view", "view: portrait views get the turned grid | scene: one grid a scene")
     filter: str = option("auto", "auto (Lanczos down, bicubic up) | lanczos | bicubic | bilinear | nearest")
     compute: str = option("auto", "float32 | bfloat16 | float16; auto = bfloat16 on a GPU, else float32")
-    storage: str = option("auto", "auto | f16 | bf16 | f32; auto = bf16 for layers beyond 16,000")
+    storage: str = option("auto", "auto | f16 | bf16 | f32 | u8; auto = f16, bf16 for layers beyond 16,000")
     views: str = option("all", "what is kept of the views: all | geometry | none")
     split: str | None = option(None, "only the scenes of this split (its name, or a file)")
     mix: str | None = option(None, f"only the scenes of this mix of datasets: {MIXES}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from ...errors import SceneError, StoreError
-from ...store.schema import check_scene_id
+from ...store.record_fields import check_scene_id
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

@@ -18,7 +18,8 @@ import numpy as np
 
 from ...errors import SceneError
 from ...store.key import digest
-from ...store.schema import check_scene_id, scene_digest
+from ...store.record_fields import check_scene_id
+from ...store.schema import scene_digest
 
 
 @dataclass(frozen=True, kw_only=True)

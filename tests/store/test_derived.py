@@ -155,12 +155,12 @@ def test_derived_of_oracles_belong_to_their_geometry(filled, colour, console):
     from dataclasses import replace
 
     filled.extract(colour(frozenset({"token_point_world"})), storage="f32")
-    materialise(l2(select(filled, "points")), console=console)
-    assert len(select(filled, "points-l2")) == 9
+    materialise(l2(pca(select(filled, "points"), 2)), console=console)
+    assert len(select(filled, "points-pca2-l2")) == 9
     filled.change("a", lambda views: [replace(views[0], depth=None), *views[1:]])
     filled.extract(colour(frozenset({"token_point_world"})), storage="f32")
     with pytest.raises(SelectionError, match="changed"):
-        select(filled, "points-l2")
+        select(filled, "points-pca2-l2")
 
 
 def test_what_cannot_be_derived(filled, colour, console):

@@ -176,6 +176,30 @@ def test_layers_stored_in_several_ways(pipeline):
     np.testing.assert_array_equal(mixed.tokens["norm"], selection.load()[0].tokens["norm"])
 
 
+def test_small_tokens_stay_small(pipeline):
+    """Also beside others: the first bundle has u8, the second f16."""
+    pipeline.add("a")
+    pipeline.extract(storage="u8")
+    selection = FeatureStore.open(pipeline.root).select("colour")
+    (batch,) = selection.loader(batch=8, fields=("tokens", "prefix"), shuffle=False)
+    exact = np.concatenate([block.tokens("norm") for block in selection.parts])
+    assert batch.tokens["norm"].values.dtype == torch.uint8
+    np.testing.assert_allclose(batch.tokens["norm"].dequantize(), exact, atol=1e-6)
+    np.testing.assert_allclose(selection.load()[0].tokens["norm"], exact, atol=1e-6)
+    assert batch.prefix["norm"].dtype == torch.float32
+    pairs = [view_set(selection, "toy/a", "002", "000"), view_set(selection, "toy/a", "001", "002")]
+    (batch,) = selection.loader(pairs, batch=2, shuffle=False)
+    np.testing.assert_allclose(batch.tokens["norm"].dequantize(), exact[[[2, 0], [1, 2]]], atol=1e-6)
+    assert selection.nbytes == selection.load()[0].tokens["norm"].nbytes * 2
+    pipeline.add("b")
+    pipeline.extract(storage="f16", scene="toy/b")
+    mixed = FeatureStore.open(pipeline.root).select("colour")
+    assert {block.layers["norm"] for block in mixed.parts} == {"u8", "f16"}
+    together = np.concatenate([block.tokens("norm").astype(np.float32) for block in mixed.parts])
+    np.testing.assert_allclose(mixed.load()[0].tokens["norm"], together, atol=1e-6)
+    assert len(list(mixed.loader(batch=8))) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from strata.errors import StoreError
+from strata.store.record_fields import check_scene_id
 from strata.store.schema import (
     Bundle,
     SceneRow,
@@ -15,7 +16,6 @@ from strata.store.schema import (
     SetRow,
     ViewRow,
     ViewSet,
-    check_scene_id,
     make_bundle,
     scene_digest,
     scene_geometry,
