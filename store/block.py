@@ -16,11 +16,12 @@ from ..errors import LayerError, SelectionError, did_you_mean
 from .arrays import DTYPES
 from .feature_store import FeatureStore
 from .group import StoredGroup
+from .layer_place import LayerPlace
 from .layer_tokens import LayerTokens
 from .layers import STORAGES
 from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
-from .view_groups import LAYER_ARRAYS, layer_group, view_group
+from .view_groups import LAYER_ARRAYS, view_group
 from .view_values import TokenPoints, ViewGeometry
 
 if TYPE_CHECKING:
@@ -29,30 +30,6 @@ if TYPE_CHECKING:
     from ..kernels.quantized import QuantizedTokens
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerPlace:
-    """Where one layer of a block's views lies: often in the block's own bundle, else in another.
-
-    Attributes:
-        bundle: whose group it is.
-        rows: of that bundle, in the order of the block's views.
-        storage: f32 | f16 | bf16 | u8.
-    """
-
-    bundle: Bundle
-    rows: tuple[int, ...]
-    storage: str
-
-    @property
-    def origin(self) -> tuple:
-        """Places of one origin count their rows alike."""
-        return self.bundle.id, self.storage
-
-    def open(self, store: FeatureStore, stored: StoredKey, layer: str) -> LayerTokens:
-        """The reader of the layer."""
-        return LayerTokens(layer_group(store, stored, self.bundle, layer, self.storage), self.storage)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

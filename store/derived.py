@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import SelectionError
-from .block import Block, LayerPlace
+from .block import Block
 from .committed import CommittedLayers
 from .feature_store import FeatureStore
 from .group import StoredGroup
 from .key import FeatureKey, digest
+from .layer_place import LayerPlace
 from .layer_tokens import LayerTokens, Rows
 from .pca_fit import Basis, fit_basis
 from .selection import Selection

@@ -52,7 +52,7 @@ def test_every_command_is_shown(readme: str):
         "extract plan",
         "extract run",
     )
-    others = ("store ls", "store info", "probe correspondence", "train vggt")
+    others = ("store ls", "store info", "store export", "probe correspondence", "train vggt")
     assert {*groups, *others} <= shown
     assert {"pack", "reconstruct", "report", "doctor"} <= {name.split()[0] for name in shown}
 
