@@ -28,8 +28,6 @@ import statistics
 import sys
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -37,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from judge import alternate, cpu_seconds, median_interval
+from judge import Seconds, alternate, median_interval, seconds
 from PIL import Image
 from strata.configs.schema import ExtractConfig
 from strata.extract.encoders.registry import create
@@ -59,7 +57,6 @@ STORES: dict[str, tuple[dict[str, Any], int]] = {
     "four layers, all views": ({"layers": ["1/4", "1/2", "3/4", "last"], "views": "all"}, 24),
     "one layer, views=geometry": ({"layers": ["last"], "views": "geometry"}, 64),
 }
-Seconds = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -81,13 +78,6 @@ class Repeated(SceneSource):
 @cache
 def _room() -> Scene:
     return SyntheticSource(1, 8, SMALL_WIDTH, SMALL_HEIGHT).scene("synthetic/room_0")
-
-
-def seconds(work: Callable[[], object]) -> Seconds:
-    """(wall, CPU) seconds."""
-    start = time.perf_counter()
-    cpu_s = cpu_seconds(work)
-    return time.perf_counter() - start, cpu_s
 
 
 def ratio(timed: list[tuple[Seconds, Seconds]]) -> tuple[str, float, float, float]:

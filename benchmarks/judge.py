@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+Seconds = tuple[float, float]
+"""(wall, CPU)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -77,6 +80,13 @@ def device_seconds(work: Callable[[], object], times: int = 1) -> float:
     end.record()
     end.synchronize()
     return start.elapsed_time(end) / 1e3
+
+
+def seconds(work: Callable[[], object]) -> Seconds:
+    """(wall, CPU) seconds."""
+    start = time.perf_counter()
+    cpu_s = cpu_seconds(work)
+    return time.perf_counter() - start, cpu_s
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:

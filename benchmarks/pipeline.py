@@ -40,7 +40,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from judge import alternate, cpu_seconds, median_interval
+from judge import alternate, median_interval, seconds
 from strata.configs.schema import ExtractConfig
 from strata.extract import bundle_pass, extraction, forward, run
 from strata.extract.encoders.base import Encoder, FeatureMap, ViewBatch
@@ -146,13 +146,6 @@ def extracted(folder: Path, encoder: Encoder, grid: int, **options: Any) -> Summ
         return extract(config, encoder=encoder)
     finally:
         shutil.rmtree(store)
-
-
-def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """(wall, CPU) seconds."""
-    start = time.perf_counter()
-    cpu_s = cpu_seconds(work)
-    return time.perf_counter() - start, cpu_s
 
 
 def by_stage(work: Callable[[], Any]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..store.layout import GroupSpec
-from ..store.writer import GroupWriter, row_labels
+from ..store.writer import GroupWriter, commit_layers, row_labels
 from .plan import BundlePlan, Plan
 from .prepare import PlacedCamera, Request, placed_camera, unknown_camera
 
@@ -41,13 +41,14 @@ def commit_bundle(
             writer.commit(labels, whole=whole)
         else:
             writer.label(labels)
+    due = []
     for layer, spec in part.layers.items():
         writer = GroupWriter(plan.root, spec)
         if again or not writer.committed:
-            attributes = _layer_attributes(plan, part, layer, spec, reasons, origin)
-            writer.commit(labels, attributes=attributes)
+            due.append((writer, _layer_attributes(plan, part, layer, spec, reasons, origin)))
         else:
             writer.label(labels)
+    commit_layers(due, labels)
 
 
 def _layer_attributes(

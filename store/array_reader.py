@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from ..errors import StoreError
 from .arrays import CRC_BYTES, DTYPES, ArraySpec, bad_checksum, crc_fits, decode_chunk
 from .checks import Checks
 from .open_shard import EMPTY, OpenShard, cut, file_identity, fill
+from .page_memory import page_empty
 from .shard_io import OpenShards
 
 
@@ -53,33 +56,40 @@ class ArrayReader:
             StoreError: a shard is missing or damaged.
         """
         if out is None:
-            out = np.empty((len(rows), *self.spec.shape[1:]), self.dtype)
-        rows = np.asarray(rows, int)
-        if self.spec.sharded:
-            for i, row in enumerate(rows.tolist()):
-                self._read_sharded(row, out[i])
+            out = page_empty((len(rows), *self.spec.shape[1:]), self.dtype)
+        if len(rows) == 1 and self._read_settled(int(rows[0]), out[0]):
             return out
-        units, places = np.divmod(rows, self.spec.unit)
-        for unit in np.unique(units).tolist():
-            here = np.flatnonzero(units == unit)
-            out[here] = self._read_plain(unit, places[here])
+        if not self.spec.sharded:
+            units, places = np.divmod(np.asarray(rows, int), self.spec.unit)
+            for unit in np.unique(units).tolist():
+                here = np.flatnonzero(units == unit)
+                out[here] = self._read_plain(unit, places[here])
+            return out
+        # Mostly a few large maps are read: plain numbers cost less than arrays of them.
+        numbers = rows.tolist() if isinstance(rows, np.ndarray) else rows
+        wanted = [(*divmod(row, self.spec.unit), at) for row, at in zip(numbers, out, strict=True)]
+        for unit, some in groupby(wanted, key=itemgetter(0)):
+            self._read_shard(unit, [(place, at) for _, place, at in some])
         return out
 
     def gather(self, rows: np.ndarray, inner: tuple[np.ndarray, ...]) -> np.ndarray:
-        """[N, ...] `array[rows, *inner]` in the stored dtype.
+        """[N, D] `array[rows, *inner]` in the stored dtype; D is the last axis.
 
         Args:
             rows: [N] of the array.
-            inner: [N] positions on each of the next axes; all of them inside the array.
+            inner: [N] positions on each of the axes between; none of them negative.
 
         Raises:
             StoreError: a shard is missing or damaged.
         """
-        units, places = np.divmod(np.asarray(rows, int), self.spec.unit)
+        rows = np.asarray(rows, int)
+        if self.spec.units == 1 and len(rows):
+            return self._gather(0, rows, inner)
+        units, places = np.divmod(rows, self.spec.unit)
         present = np.unique(units).tolist()
         if len(present) == 1:
             return self._gather(present[0], places, inner)
-        out = np.empty((len(units), *self.spec.shape[1 + len(inner) :]), self.dtype)
+        out = np.empty((len(units), self.spec.shape[-1]), self.dtype)
         for unit in present:
             here = np.flatnonzero(units == unit)
             out[here] = self._gather(unit, places[here], tuple(at[here] for at in inner))
@@ -90,7 +100,7 @@ class ArrayReader:
         unit, i = divmod(row, self.spec.unit)
         if not self.spec.sharded:
             return self._path(unit).exists()
-        return int(self._open(unit).index[i, 0]) != EMPTY
+        return bool(self._open(unit).present[i])
 
     def settled(self, rows: Sequence[int] | np.ndarray) -> list[tuple[str, int]] | None:
         """(file, offset) of each row's bytes, for readers that go past us.
@@ -103,39 +113,56 @@ class ArrayReader:
             shard = self._open(unit) if self.spec.sharded and not self.spec.blosc else None
             if shard is None or shard.replaced or self._checks.due(unit, shard.identity, i):
                 return None
-            offset, size = shard.index[i].tolist()
+            offset, size = shard.places[i]
             if size != self.spec.row_bytes + CRC_BYTES:
                 return None
             places.append((str(shard.path), offset))
         return places
 
-    def _read_sharded(self, row: int, out: np.ndarray) -> None:
-        unit, i = divmod(row, self.spec.unit)
-        shard = self._open(unit)
-        offset, size = shard.index[i].tolist()
-        if offset == EMPTY:
-            out[...] = self.spec.fill_value()
-        elif self.spec.blosc:
-            data = bytearray(size)
-            if not shard.fill([memoryview(data)], offset):
-                raise cut(self._where(row))
-            decode_chunk(self.spec, bytes(data), out, self._where(row))
-        else:
-            self._read_raw(row, shard, out)
+    def _read_settled(self, row: int, out: np.ndarray) -> bool:
+        """One chunk with nothing to look at, which is what a loader asks for all day; whether it was one."""
+        spec = self.spec
+        if not spec.sharded or spec.blosc or not out.flags.c_contiguous:
+            return False
+        unit, place = divmod(row, spec.unit)
+        shard, nbytes = self._open(unit), out.nbytes
+        offset, size = shard.places[place]
+        if size != nbytes + CRC_BYTES or self._checks.due(unit, shard.identity, place):
+            return False
+        try:
+            return os.preadv(shard.handle, [out], offset) == nbytes
+        except OSError:
+            return False  # the longer way tells
 
-    def _read_raw(self, row: int, shard: OpenShard, out: np.ndarray) -> None:
-        unit, i = divmod(row, self.spec.unit)
-        offset, size = shard.index[i].tolist()
-        if size != out.nbytes + CRC_BYTES or not out.flags.c_contiguous:
-            wanted = out.nbytes + CRC_BYTES
-            raise StoreError(f"a chunk holds {size:,} bytes instead of {wanted:,}.", where=self._where(row))
-        body, crc = out.reshape(-1).view(np.uint8), bytearray(CRC_BYTES)
-        if not shard.fill([body.data, memoryview(crc)], offset):
-            raise cut(self._where(row))
-        if self._checks.due(unit, shard.identity, i):
-            if not crc_fits(body, bytes(crc)):
-                raise bad_checksum(self._where(row))
-            self._checks.passed(unit, shard.identity, i)
+    def _read_shard(self, unit: int, wanted: list[tuple[int, np.ndarray]]) -> None:
+        """Chunks of one shard into the rows of a buffer; those that are to be verified one by one."""
+        shard, settled = self._open(unit), []
+        for place, out in wanted:
+            offset, size = shard.places[place]
+            if offset == EMPTY:
+                out[...] = self.spec.fill_value()
+            elif self.spec.blosc:
+                data = bytearray(size)
+                if not shard.fill([memoryview(data)], offset):
+                    raise cut(self._where(unit, place))
+                decode_chunk(self.spec, bytes(data), out, self._where(unit, place))
+            elif size != out.nbytes + CRC_BYTES or not out.flags.c_contiguous:
+                what = f"a chunk holds {size:,} bytes instead of {out.nbytes + CRC_BYTES:,}."
+                raise StoreError(what, where=self._where(unit, place))
+            elif self._checks.due(unit, shard.identity, place):
+                self._read_verified(shard, unit, place, out)
+            else:
+                settled.append((offset, _bytes_of(out).data))
+        if not shard.fill_each(settled):
+            raise cut(shard.path)
+
+    def _read_verified(self, shard: OpenShard, unit: int, place: int, out: np.ndarray) -> None:
+        body, crc = _bytes_of(out), bytearray(CRC_BYTES)
+        if not shard.fill([body.data, memoryview(crc)], shard.places[place][0]):
+            raise cut(self._where(unit, place))
+        if not crc_fits(body, bytes(crc)):
+            raise bad_checksum(self._where(unit, place))
+        self._checks.passed(unit, shard.identity, place)
 
     def _read_plain(self, unit: int, places: np.ndarray) -> np.ndarray:
         """[N, ...] rows of an uncompressed chunk; it is read whole when it is to be verified."""
@@ -152,7 +179,7 @@ class ArrayReader:
                 return rows
             rows = np.empty((len(places), *self.spec.shape[1:]), self.dtype)
             for row, place in zip(rows, places.tolist(), strict=True):
-                if not fill(handle, [row.reshape(-1).view(np.uint8).data], place * row.nbytes, path):
+                if not fill(handle, [_bytes_of(row).data], place * row.nbytes, path):
                     raise cut(path)
             return rows
         finally:
@@ -161,7 +188,7 @@ class ArrayReader:
     def _verified_plain(self, handle: int, path: Path) -> np.ndarray:
         """[unit, ...] a whole uncompressed chunk."""
         rows, crc = self.spec.fill_array(self.spec.unit), bytearray(CRC_BYTES)
-        body = rows.reshape(-1).view(np.uint8)
+        body = _bytes_of(rows)
         whole = os.fstat(handle).st_size == body.nbytes + CRC_BYTES
         if (
             not whole
@@ -173,28 +200,28 @@ class ArrayReader:
 
     def _gather(self, unit: int, places: np.ndarray, inner: tuple[np.ndarray, ...]) -> np.ndarray:
         shard = self._open(unit) if self.spec.sharded and not self.spec.blosc else None
-        maps = shard.evenly(self.spec.shape[1:], self.dtype) if shard is not None else None
-        if shard is None or maps is None:
+        items = shard.items(self.spec.shape[1:], self.dtype) if shard is not None else None
+        if shard is None or items is None:
             some, inverse = np.unique(places, return_inverse=True)
             return self.read(unit * self.spec.unit + some)[inverse, *inner]
         self._verify(unit, shard, places)
-        there = shard.index[:, 0] != EMPTY
-        if there.all():
-            return maps[places, *inner]
-        values = maps[(np.cumsum(there) - 1)[places], *inner]
-        values[~there[places]] = self.spec.fill_value()
+        shape = (len(places), self.spec.shape[-1])
+        if shard.full:
+            return items[places, *inner].view(self.dtype).reshape(shape)
+        values = items[(np.cumsum(shard.present) - 1)[places], *inner].view(self.dtype).reshape(shape)
+        values[~shard.present[places]] = self.spec.fill_value()
         return values
 
     def _verify(self, unit: int, shard: OpenShard, places: np.ndarray) -> None:
         """Of these chunks, those that are due; they are mapped, so nothing is copied."""
         shard.check_size()
         due = self._checks.all_due(unit, shard.identity, places)
-        due = due[shard.index[due, 0] != EMPTY]
+        due = due[shard.present[due]]
         shard.read_ahead(due)
         for i in due.tolist():
             chunk = shard.chunk(i)
             if not crc_fits(chunk[:-CRC_BYTES], chunk[-CRC_BYTES:].tobytes()):
-                raise bad_checksum(self._where(unit * self.spec.unit + i))
+                raise bad_checksum(self._where(unit, i))
             self._checks.passed(unit, shard.identity, i)
 
     def _open(self, unit: int) -> OpenShard:
@@ -205,5 +232,10 @@ class ArrayReader:
             self._paths[unit] = self.folder / self.spec.file(unit)
         return self._paths[unit]
 
-    def _where(self, row: int) -> str:
-        return f"{self._path(row // self.spec.unit)}, row {row}"
+    def _where(self, unit: int, place: int) -> str:
+        return f"{self._path(unit)}, row {unit * self.spec.unit + place}"
+
+
+def _bytes_of(values: np.ndarray) -> np.ndarray:
+    """[bytes] u8 of a contiguous array, its memory."""
+    return values.reshape(-1).view(np.uint8)

@@ -193,16 +193,20 @@ class Block:
             SelectionError: a token lies outside the block.
             StoreError: a shard is missing or damaged.
         """
-        at = [np.asarray(axis, np.int64) for axis in (views, row, col)]
-        for name, places, end in zip(("view", "row", "col"), at, (len(self), *self.grid), strict=True):
-            if len(places) != len(at[0]) or (len(places) and not 0 <= places.min() <= places.max() < end):
-                raise SelectionError(
-                    f"{len(places):,} places on the axis {name} do not all lie in 0 to {end - 1}.",
-                    where=f"{self.scene}, {layer}",
-                    why="each token needs one place on every axis",
-                    fix=f"the block has {len(self)} views of {self.grid[0]} x {self.grid[1]} tokens",
-                )
-        return self._tokens(layer).gather(np.asarray(self.places[layer].rows, np.int64)[at[0]], at[1], at[2])
+        try:
+            view, row, col = (np.asarray(axis, np.int64) for axis in (views, row, col))
+            # Of numbers one of which is negative the bits together are.
+            if len(view) and (view | row | col).min() < 0:
+                raise IndexError("a negative place")
+            return self._tokens(layer).gather(self._place(layer).row_array[view], row, col)
+        except (IndexError, ValueError) as error:
+            raise SelectionError(
+                f"not all of {len(views):,} places are tokens of the block.",
+                where=f"{self.scene}, {layer}",
+                why=str(error),
+                fix=f"views, row and col are as many; there are {len(self)} views of "
+                f"{self.grid[0]} x {self.grid[1]} tokens",
+            ) from None
 
     def prefix(self, layer: str, rows: Sequence[int] | None = None) -> np.ndarray:
         """[V, T, D] prefix tokens; their names are `prefix_names(layer)`."""

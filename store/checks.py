@@ -30,9 +30,10 @@ class Checks:
 
     def all_due(self, unit: int, identity: Identity, chunks: np.ndarray) -> np.ndarray:
         """Those of `chunks` [N] that are to be verified, each once, ascending."""
-        if self._check == "never":
+        seen = self._of(unit, identity)
+        if self._check == "never" or (self._check == "first" and seen.all()):
             return chunks[:0]
-        due = chunks if self._check == "always" else chunks[~self._of(unit, identity)[chunks]]
+        due = chunks if self._check == "always" else chunks[~seen[chunks]]
         return np.unique(due) if len(due) else due
 
     def passed(self, unit: int, identity: Identity, chunk: int) -> None:

@@ -39,7 +39,7 @@ def read_to(
 
     from ..kernels.quantized import QuantizedTokens
 
-    values = _array(tokens.group.array("tokens"), rows, torch.device(device))
+    values = _array(tokens.reader, rows, torch.device(device))
     if tokens.storage == "bf16":
         return values.view(torch.bfloat16)
     if tokens.storage != "u8":

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from .feature_store import FeatureStore
 from .layer_tokens import LayerTokens
@@ -24,6 +27,11 @@ class LayerPlace:
     bundle: Bundle
     rows: tuple[int, ...]
     storage: str
+
+    @cached_property
+    def row_array(self) -> np.ndarray:
+        """[V] int64 of the rows."""
+        return np.array(self.rows, np.int64)
 
     @property
     def origin(self) -> tuple:

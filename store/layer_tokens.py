@@ -13,10 +13,12 @@ of the bundle.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .array_reader import ArrayReader
 from .group import StoredGroup
 
 if TYPE_CHECKING:
@@ -38,16 +40,21 @@ class LayerTokens:
     def __init__(self, group: StoredGroup, storage: str) -> None:
         self.group, self.storage = group, storage
 
+    @cached_property
+    def reader(self) -> ArrayReader:
+        """Of the stored tokens."""
+        return self.group.array("tokens")
+
     @property
     def map_shape(self) -> tuple[int, int, int]:
         """(R, C, D)."""
-        _, rows, cols, width = self.group.array("tokens").spec.shape
+        _, rows, cols, width = self.reader.spec.shape
         return rows, cols, width
 
     @property
     def stored_dtype(self) -> np.dtype:
         """What is on disk: f16, f32, u16 of bf16, u8."""
-        return self.group.array("tokens").dtype
+        return self.reader.dtype
 
     @property
     def dtype(self) -> np.dtype:
@@ -56,7 +63,7 @@ class LayerTokens:
 
     def stored(self, rows: Rows, out: np.ndarray | None = None) -> np.ndarray:
         """[N, R, C, D] in the stored dtype, read straight into `out` where it is given."""
-        return self.group.read("tokens", rows, out)
+        return self.reader.read(rows, out)
 
     def tensor(self, rows: Rows, device: str | torch.device = "cpu") -> torch.Tensor | QuantizedTokens:
         """[N, R, C, D] as stored, on a device; see `device_read`."""
@@ -85,7 +92,7 @@ class LayerTokens:
 
     def gather(self, rows: np.ndarray, row: np.ndarray, col: np.ndarray) -> np.ndarray:
         """[N, D] numbers of single tokens at `rows` of the bundle, token row and column, [N] each."""
-        return self._numbers(self.group.array("tokens").gather(rows, (row, col)), rows)
+        return self._numbers(self.reader.gather(rows, (row, col)), rows)
 
     def _numbers(self, values: np.ndarray, rows: Rows) -> np.ndarray:
         """Of stored values [N, ..., D] that belong to these rows [N]."""

@@ -5,6 +5,7 @@ Letters: N chunks asked for, ... shape of one chunk.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from functools import cached_property
@@ -16,6 +17,10 @@ from ..errors import StoreError
 from .arrays import CRC_BYTES, check_crc
 
 EMPTY = 2**64 - 1
+MOST_BUFFERS = 512
+"""Of one call; systems take at least 1,024."""
+MOST_GAP = 8192
+"""Bytes between two chunks that are read with them; our chunks are aligned to 4,096."""
 
 
 class OpenShard:
@@ -34,7 +39,7 @@ class OpenShard:
     """
 
     def __init__(self, path: Path, chunks: int) -> None:
-        self.path, self._mapped = path, []
+        self.path, self._items = path, []
         try:
             self.handle = os.open(path, os.O_RDONLY)
             stat, length = os.fstat(self.handle), 16 * chunks + CRC_BYTES
@@ -48,36 +53,62 @@ class OpenShard:
         if hasattr(self, "handle"):
             os.close(self.handle)
 
-    def evenly(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
-        """[N, ...] all uncompressed chunks that are there, in the order of the index, mapped and not copied.
+    def items(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+        """[N, ...] the uncompressed chunks that are there, in the order of the index, mapped and not copied.
 
-        None where they are not of this size, or do not follow each other at one distance. A shard belongs to
-        one array, so shape and dtype are those of the first call.
+        The last axis of a chunk is one item of opaque bytes: what is picked by items is copied whole, which
+        numpy does faster than number by number. None where chunks are not of this size, or do not follow each
+        other at one distance. A shard belongs to one array, so shape and dtype are those of the first call.
         """
-        if not self._mapped:
-            self._mapped.append(self._evenly(shape, dtype))
-        return self._mapped[0]
+        if not self._items:
+            self._items.append(self._mapped_items(shape, dtype))
+        return self._items[0]
 
-    def _evenly(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
-        there = self.index[self.index[:, 0] != EMPTY].astype(np.int64)
-        nbytes = int(np.prod(shape)) * dtype.itemsize
+    def _mapped_items(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+        there = self.index[self.present].astype(np.int64)
+        nbytes = math.prod(shape) * dtype.itemsize
         steps = np.unique(np.diff(there[:, 0]))
         if not len(there) or (there[:, 1] != nbytes + CRC_BYTES).any() or len(steps) > 1:
             return None
         step = int(steps[0]) if len(steps) else nbytes
-        first = np.ndarray(shape, dtype, self._map, int(there[0, 0]))
+        item = np.dtype((np.void, shape[-1] * dtype.itemsize))
+        first = np.ndarray(shape[:-1], item, self._map, int(there[0, 0]))
         return np.lib.stride_tricks.as_strided(
-            first, (len(there), *shape), (step, *first.strides), writeable=False
+            first, (len(there), *first.shape), (step, *first.strides), writeable=False
         )
+
+    @cached_property
+    def present(self) -> np.ndarray:
+        """[chunks] bool, which chunks are there."""
+        return self.index[:, 0] != EMPTY
+
+    @cached_property
+    def full(self) -> bool:
+        """Whether all of them are."""
+        return bool(self.present.all())
+
+    @cached_property
+    def places(self) -> list[tuple[int, int]]:
+        """The index as plain numbers: (offset, size) by chunk."""
+        return [(offset, size) for offset, size in self.index.tolist()]
 
     def chunk(self, number: int) -> np.ndarray:
         """[size] u8 of one chunk with its checksum, mapped and not copied."""
-        offset, size = self.index[number].tolist()
+        offset, size = self.places[number]
         return np.frombuffer(self._map, np.uint8, size, offset)
 
     def fill(self, buffers: list[memoryview], offset: int) -> bool:
         """Read into these buffers, one after the other; False where the file ends before."""
         return fill(self.handle, buffers, offset, self.path)
+
+    def fill_each(self, pieces: list[tuple[int, memoryview]]) -> bool:
+        """Read (offset, buffer) pieces, neighbours with one call; False where the file ends before."""
+        done = 0
+        while done < len(pieces):
+            start, buffers, done = _neighbours(pieces, done)
+            if not self.fill(buffers, start):
+                return False
+        return True
 
     @property
     def replaced(self) -> bool:
@@ -98,7 +129,8 @@ class OpenShard:
 
     def read_ahead(self, numbers: np.ndarray) -> None:
         """Have the kernel fetch these chunks, all at once instead of page by page."""
-        for offset, size in self.index[numbers].tolist():
+        for number in numbers.tolist():
+            offset, size = self.places[number]
             os.posix_fadvise(self.handle, offset, size, os.POSIX_FADV_WILLNEED)
 
     @cached_property
@@ -111,13 +143,25 @@ def file_identity(stat: os.stat_result) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
+def _neighbours(pieces: list[tuple[int, memoryview]], first: int) -> tuple[int, list[memoryview], int]:
+    """(offset, buffers, next piece) of one call: what lies between pieces goes into memory of no use."""
+    start, body = pieces[first]
+    buffers, end, k = [body], start + body.nbytes, first + 1
+    while k < len(pieces) and len(buffers) < MOST_BUFFERS and 0 <= pieces[k][0] - end <= MOST_GAP:
+        gap, body = pieces[k][0] - end, pieces[k][1]
+        buffers += [memoryview(bytearray(gap)), body]
+        end += gap + body.nbytes
+        k += 1
+    return start, buffers, k
+
+
 def fill(handle: int, buffers: list[memoryview], offset: int, path: Path) -> bool:
     """Read a file from `offset` into these buffers, one after the other; False where it ends before.
 
     Raises:
         StoreError: the disk does not give the bytes.
     """
-    left = list(buffers)
+    left = buffers[:]
     while left:
         try:
             count = os.preadv(handle, left, offset)

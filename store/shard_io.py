@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import google_crc32c
@@ -25,8 +25,11 @@ ALIGN_FROM = 64 * 1024
 _OPEN_SHARDS = 64
 
 
-def shard_parts(chunks: Sequence[bytes | Parts | None]) -> Iterator[bytes | memoryview]:
-    """The bytes of a shard with these inner chunks, part by part; what is in memory is not copied."""
+def shard_parts(chunks: Iterable[bytes | Parts | None]) -> Iterator[bytes | memoryview]:
+    """The bytes of a shard with these inner chunks, part by part; what is in memory is not copied.
+
+    A chunk is asked for when those before it were taken.
+    """
     offset, entries = 0, []
     for chunk in chunks:
         if chunk is None:

@@ -8,8 +8,10 @@ temporary name, fsynced and renamed. A shard that exists is done. The group beco
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ from .arrays import (
     group_document,
     strings_document,
 )
-from .atomic import read_json, remove_abandoned, write_atomic, write_json
+from .atomic import read_json, remove_abandoned, whole_file, write_atomic, write_json
 from .layout import GroupSpec
 from .schema import Bundle, ViewRow
 from .shard_io import present_chunks, shard_parts
+from .write_parts import write_parts
 
 Row = Mapping[str, np.ndarray]
+COMMITS = 8
 
 
 @dataclass
@@ -44,16 +48,14 @@ class UnitBuffer:
     def add(self, row: int, values: Row | None) -> None:
         """Take one view's arrays.
 
-        Compressed ones are encoded and let go. Others are kept as they are, with their checksum, and not
-        copied: nobody may write to them any more.
+        Those to be compressed are, at once. Others that are sharded are kept as they are and not copied:
+        nobody may write to them any more.
         """
         self.rows[row] = (
             None
             if values is None
             else {
-                name: chunk_parts(spec, values[name]) if spec.sharded else np.array(values[name])
-                for name, spec in self.spec.by_unit.items()
-                if name in values
+                name: _kept(spec, values[name]) for name, spec in self.spec.by_unit.items() if name in values
             }
         )
 
@@ -61,18 +63,25 @@ class UnitBuffer:
     def complete(self) -> bool:
         return all(row in self.rows for row in any_spec(self.spec).rows(self.unit))
 
-    def parts(self, name: str, spec: ArraySpec) -> list[bytes | memoryview]:
-        """The file of one array for this unit."""
+    def parts(self, name: str, spec: ArraySpec) -> Iterable[bytes | memoryview]:
+        """The file of one array for this unit, part by part."""
         rows = spec.rows(self.unit)
         values = [(self.rows[row] or {}).get(name) for row in rows]
         if spec.sharded:
-            chunks: list[Any] = [*values, *[None] * (spec.unit - len(rows))]
-            return list(shard_parts(chunks))
+            # Checksums are made between the writes: so a chunk comes out of memory once.
+            chunks = (chunk_parts(spec, v) if isinstance(v, np.ndarray) else v for v in values)
+            return shard_parts(chain(chunks, [None] * (spec.unit - len(rows))))
         plain = spec.fill_array(spec.unit)
         for i, value in enumerate(values):
             if value is not None:
                 plain[i] = value
-        return list(chunk_parts(spec, plain))
+        return chunk_parts(spec, plain)
+
+
+def _kept(spec: ArraySpec, values: np.ndarray) -> Parts | np.ndarray:
+    if not spec.sharded:
+        return np.array(values)
+    return chunk_parts(spec, values) if spec.blosc else values
 
 
 class GroupWriter:
@@ -126,9 +135,8 @@ class GroupWriter:
         """
         written = 0
         for name, spec in self.spec.by_unit.items():
-            parts = buffer.parts(name, spec)
-            write_atomic(self.folder / name / spec.file(buffer.unit), parts)
-            written += sum(map(len, parts))
+            with whole_file(self.folder / name / spec.file(buffer.unit)) as partial:
+                written += write_parts(partial, buffer.parts(name, spec))
         return written
 
     def empty_rows(self, name: str) -> list[int]:
@@ -193,6 +201,25 @@ class GroupWriter:
             # Also finds a shard that was cut for another number of views: its index does not fit.
             return present_chunks(path, spec.unit) is not None
         return path.stat().st_size == spec.unit * spec.row_bytes + 4
+
+
+Layer = tuple[GroupWriter, Mapping[str, dict[str, Any]]]
+"""Of a bundle, with the attributes of its arrays."""
+
+
+def commit_layers(layers: Sequence[Layer], labels: tuple[list[str], list[str]]) -> None:
+    """Commit layers of one bundle side by side.
+
+    A commit is a few small files, and the time it takes is that of waiting for the disk each time. File
+    systems serve those who wait at the same moment together.
+    """
+    if not layers:
+        return
+    layers[0][0].label(labels)  # what they share, before all of them find it missing
+    with ThreadPoolExecutor(COMMITS, "commit") as pool:
+        tasks = [pool.submit(writer.commit, labels, attributes=given) for writer, given in layers]
+        for task in tasks:
+            task.result()
 
 
 def any_spec(spec: GroupSpec) -> ArraySpec:

@@ -239,3 +239,25 @@ def test_the_probe_is_usable_alone(made: Path):
     selection = store.select("oracle_world")
     records = list(probe.evaluate(selection.scene(selection.scenes[0])))
     assert {record.metric for record in records} >= {"corr", "noncorr", "corr@30-60", "corr_count@120-180"}
+
+
+def test_features_in_8_bits_score_the_same(made, first, tmp_path):
+    """Mean cosines to the error of the storage; counts of pairs exactly."""
+    from strata.extract.run import run as extract_run
+
+    small = {"store": str(tmp_path / "small.zarr"), "storage": "u8"}
+    words = {"shards": str(made / "shards"), "encoder": "oracle_world", "grid": "aspect:12"}
+    assert extract_run(ExtractConfig(**words, **small), Console(quiet=True)) == 0
+    changes = {"store": small["store"], "protocol": ["voxel"], "ranking": False, "pictures": 0}
+    assert run(config_of(made, tmp_path / "run", **changes), Console(quiet=True)) == 0
+
+    def values(out: Path) -> dict[tuple[str, ...], float | None]:
+        rows = [r for r in records_in(out) if r.encoder == "oracle_world" and r.protocol == "voxel"]
+        return {(r.scene, r.set, r.metric): r.value for r in rows if "corr" in r.metric}
+
+    exact, taken = values(first), values(tmp_path / "run")
+    assert exact.keys() == taken.keys()
+    assert {"corr", "noncorr", "corr_count"} <= {metric for *_, metric in exact}
+    for name, value in exact.items():
+        assert taken[name] == (value if value is None else pytest.approx(value, abs=5e-4)), name
+    assert exact != taken
