@@ -5,7 +5,7 @@ Shapes: V views, R C token rows and columns, T prefix tokens, D channels, H W pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -88,18 +88,19 @@ class ViewBuffers:
         empty: Empty = np.empty,
     ) -> None:
         self.grid = blocks[0].grid
-        self.storages = {layer: _common([block.layers[layer] for block in blocks]) for layer in layers}
+        storages = {layer: {block.places[layer].storage for block in blocks} for layer in layers}
+        self.storages = {layer: _common(of_layer) for layer, of_layer in storages.items()}
         self._arrays: dict[tuple[str, str], np.ndarray] = {}
         for name, layer in self._wanted(fields):
             shape, dtype = blocks[0].shape(name, layer)
-            mixed = name in LAYER_ARRAYS and len({block.layers[layer] for block in blocks}) > 1
+            mixed = len(storages.get(layer, ())) > 1
             self._arrays[name, layer] = empty((views, *shape), np.dtype(np.float32) if mixed else dtype)
 
     def fill(self, start: int, block: Block, rows: Sequence[int]) -> None:
         """Read views of a block into the rows from `start` on."""
         for (name, layer), out in self._arrays.items():
             target = out[start : start + len(rows)]
-            if name not in LAYER_ARRAYS or block.layers[layer] == self.storages[layer]:
+            if name not in LAYER_ARRAYS or block.places[layer].storage == self.storages[layer]:
                 block.read(name, rows, layer=layer, out=target)
             else:
                 target[...] = getattr(block, name)(layer, rows)
@@ -183,5 +184,5 @@ def pinned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return torch.empty(shape, dtype=kind, pin_memory=True).numpy()
 
 
-def _common(storages: Sequence[str]) -> str:
-    return storages[0] if len(set(storages)) == 1 else "f32"
+def _common(storages: Collection[str]) -> str:
+    return next(iter(storages)) if len(storages) == 1 else "f32"

@@ -19,6 +19,11 @@ Rows = list[tuple[Block, list[int]]]
 """Views in order: of each block the indices that come next."""
 
 
+def names_of(rows: Rows) -> tuple[str, ...]:
+    """`<dataset>/<scene>/<frame>` of views."""
+    return tuple(f"{block.scene}/{block.views[i].name}" for block, picked in rows for i in picked)
+
+
 class ViewIndex:
     """The views of some blocks, numbered in their order.
 
@@ -59,11 +64,6 @@ class ViewIndex:
             SelectionError: there is no such view.
         """
         return np.array([self._number(one) if isinstance(one, str) else one for one in views], np.int64)
-
-    def names(self, numbers: np.ndarray) -> tuple[str, ...]:
-        """`<dataset>/<scene>/<frame>` of views."""
-        places = zip(*(axis.tolist() for axis in self.split(numbers)), strict=True)
-        return tuple(f"{self.parts[b].scene}/{self.parts[b].views[i].name}" for b, i in places)
 
     def rows(self, numbers: np.ndarray) -> Rows:
         """The views, those of one block that follow each other together."""

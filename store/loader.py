@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import SelectionError, first_few
+from .batch_memory import BatchMemory
 from .batch_order import EpochOrder, epoch_order, step_count
 from .grid_features import GridFeatures, ViewBuffers, checked_field, pinned
-from .joined import Rows
+from .joined import Rows, names_of
 from .key import digest
 from .read_ahead import read_ahead
 from .schema import ViewSet
 
 if TYPE_CHECKING:
     from .selection import Selection
+
+BATCHES_KEPT = 4
+"""Batches whose memory is used again: those under way, and the one just let go."""
 
 VIEWS_PER_JOB = 8
 """Views that one thread reads at a time: enough to be worth a switch, few enough to use every thread."""
@@ -108,6 +112,7 @@ class Loader:
             "sets": None if sets is None else digest([one.digest for one in self._sets])[:16],
             **{name: getattr(options, name) for name in ("batch", "seed", "shuffle", "drop_last", "ranks")},
         }
+        self._memory = BatchMemory(BATCHES_KEPT * (len(options.fields) + len(self._layers)))
         self._epoch = self._step = 0
         self._buffers(self._index.rows(self._members[0][:1]), 0)
 
@@ -169,11 +174,11 @@ class Loader:
             sets = tuple(self._sets[item] for item in items.tolist()) if self._sets else ()
             rows = self._index.rows(numbers)
             buffers = self._buffers(rows, len(numbers))
-            finish = partial(_batch, buffers, self._index.names(numbers), sets, repeated)
+            finish = partial(_batch, buffers, names_of(rows), sets, repeated)
             yield [partial(_fill, buffers, finish, job) for job in _jobs(rows)]
 
     def _buffers(self, rows: Rows, views: int) -> ViewBuffers:
-        empty = pinned if self.options.pin else np.empty
+        empty = pinned if self.options.pin else self._memory
         return ViewBuffers([block for block, _ in rows], self._layers, self.options.fields, views, empty)
 
 
@@ -252,13 +257,15 @@ def _batch(buffers: ViewBuffers, views: tuple[str, ...], sets: tuple[ViewSet, ..
 
 def _by_set(batch: Batch, sets: int) -> Batch:
     """[B, V, ...] of [B * V, ...]."""
+    from ..kernels.quantized import QuantizedTokens
 
     def split(value: Any) -> Any:
         if isinstance(value, dict):
             return {layer: split(one) for layer, one in value.items()}
-        if hasattr(value, "unflatten"):
-            return value.unflatten(0, (sets, -1))
-        return replace(value, **{part: split(getattr(value, part)) for part in ("values", "scale", "offset")})
+        if isinstance(value, QuantizedTokens):
+            parts = ("values", "scale", "offset")
+            return replace(value, **{part: split(getattr(value, part)) for part in parts})
+        return value.view(sets, -1, *value.shape[1:])
 
     names = [one.name for one in fields(GridFeatures) if one.name not in ("grid", "views")]
     there = {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}

@@ -21,7 +21,7 @@ from .block import Block
 from .feature_store import FeatureStore
 from .filters import ViewFilter, scene_ids
 from .grid_features import GridFeatures, ViewBuffers
-from .joined import ViewIndex, read_rows
+from .joined import ViewIndex, names_of, read_rows
 from .key import FeatureKey, Size, digest
 from .layers import resolve_layers
 from .loader import Loader, LoaderOptions
@@ -233,9 +233,8 @@ class Selection:
         Raises:
             SelectionError: there is no such view or field, or the views have several grids.
         """
-        numbers = self.index.numbers(views)
-        buffers = read_rows(self.index.rows(numbers), self.layers, fields, self.stored_key.name)
-        return buffers.arrays(self.index.names(numbers))
+        rows = self.index.rows(self.index.numbers(views))
+        return read_rows(rows, self.layers, fields, self.stored_key.name).arrays(names_of(rows))
 
     def gather(self, view: Views, row: np.ndarray, col: np.ndarray) -> dict[str, np.ndarray]:
         """Single tokens.
@@ -280,8 +279,7 @@ class Selection:
     def _loaded(self, fields: Sequence[str]) -> Iterator[tuple[ViewBuffers, tuple[str, ...]]]:
         for blocks in self._by_grid().values():
             rows = [(block, list(range(len(block)))) for block in blocks]
-            names = tuple(f"{block.scene}/{name}" for block in blocks for name in block.names)
-            yield read_rows(rows, self.layers, fields, self.stored_key.name), names
+            yield read_rows(rows, self.layers, fields, self.stored_key.name), names_of(rows)
 
     def _by_grid(self) -> dict[Size, list[Block]]:
         by_grid: dict[Size, list[Block]] = defaultdict(list)

@@ -82,6 +82,21 @@ def test_many_views_of_a_batch_are_read_by_several_jobs(pipeline):
     np.testing.assert_array_equal(batch.tokens["norm"], selection.read(batch.views).tokens["norm"])
 
 
+def test_memory_is_used_again_when_nobody_holds_it(selection):
+    """A batch that is kept, or a part of it, stays as it is whatever is read after it."""
+    loader = selection.loader(batch=3, fields=("tokens", "depth_m"))
+    kept, copies, places = [], [], set()
+    for _ in range(4):
+        for number, batch in enumerate(loader):
+            places.add(batch.tokens["norm"].data_ptr())
+            if number == 0:
+                kept += [batch.tokens["norm"][1:, :, 2], batch.depth_m.numpy()[0]]
+                copies += [one.clone() if isinstance(one, torch.Tensor) else one.copy() for one in kept[-2:]]
+    for one, copy in zip(kept, copies, strict=True):
+        np.testing.assert_array_equal(one, copy)
+    assert len(places) < 4 * len(loader)
+
+
 def test_it_continues_where_its_state_was_taken(selection):
     def views(loader, epochs):
         return [batch.views for _ in range(epochs) for batch in loader]
