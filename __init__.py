@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .extract.encoders.feature_extractor import feature_extractor
     from .extract.encoders.registry import create as create_encoder
     from .extract.encoders.vggt.model import VGGT
+    from .store.derived import concat, l2, pca
+    from .store.derived_write import materialise
     from .store.feature_store import FeatureStore
     from .store.key import FeatureKey, Preprocess
     from .store.schema import ViewSet
@@ -34,9 +36,13 @@ __all__ = [
     "StrataError",
     "ViewBatch",
     "ViewSet",
+    "concat",
     "create_encoder",
     "feature_extractor",
+    "l2",
+    "materialise",
     "open_store",
+    "pca",
 ]
 
 _HOMES = {
@@ -49,8 +55,12 @@ _HOMES = {
     "VGGT": "extract.encoders.vggt.model:VGGT",
     "ViewBatch": "extract.encoders.base:ViewBatch",
     "ViewSet": "store.schema:ViewSet",
+    "concat": "store.derived:concat",
     "create_encoder": "extract.encoders.registry:create",
     "feature_extractor": "extract.encoders.feature_extractor:feature_extractor",
+    "l2": "store.derived:l2",
+    "materialise": "store.derived_write:materialise",
+    "pca": "store.derived:pca",
 }
 
 

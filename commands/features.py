@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..configs.schema import ExtractConfig, PullConfig, PushConfig
-from .command import AsJson, Preset, Verbose, config_of, group, help_class, leave, words_command
+from ..configs.schema import ExportConfig, ExtractConfig, ListConfig, PullConfig, PushConfig
+from .command import AsJson, Preset, Verbose, Words, config_of, group, help_class, leave, words_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,14 +98,21 @@ PathAndWords = Annotated[
 ]
 
 
-@store.command("ls")
-def store_ls(ctx: typer.Context, path: StorePath, verbose: Verbose = False) -> None:
+@store.command("ls", cls=help_class(ListConfig, "strata store ls feats.zarr encoder=dinov2* layer=block5"))
+def store_ls(
+    ctx: typer.Context,
+    path: StorePath,
+    words: Words = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
     """List the features of a store."""
 
     def body(console: Console) -> int:
         from ..store.listing import ls
 
-        return ls(path.removeprefix("store="), console)
+        config = config_of(ListConfig, words or [])
+        return ls(path.removeprefix("store="), console, config, as_json=as_json)
 
     leave(ctx, body, verbose)
 
@@ -120,6 +127,19 @@ def store_info(ctx: typer.Context, path: StorePath, verbose: Verbose = False) ->
         return info(path.removeprefix("store="), console)
 
     leave(ctx, body, verbose)
+
+
+@words_command(
+    store,
+    "export",
+    ExportConfig,
+    "strata store export store=feats.zarr encoder=dinov2_base layers=norm format=safetensors out=features",
+)
+def store_export(config: ExportConfig, console: Console) -> int:
+    """Write features as files of other programs. Run it again to resume."""
+    from ..extract.export.command import export
+
+    return export(config, console)
 
 
 @store.command(

@@ -87,6 +87,5 @@ def _record(selection: Selection, pairs: int, agreeing: int, compared: int) -> R
 
 def _pixels(block: Block, rows: list[int]) -> list[Pixels]:
     geometry = block.geometry(rows)
-    depth_m = np.where(geometry.valid, geometry.depth_m, 0).astype(np.float64)
-    arrays = zip(depth_m, geometry.K_px, geometry.cam_from_world, strict=True)
+    arrays = zip(geometry.depth_m.astype(np.float64), geometry.K_px, geometry.cam_from_world, strict=True)
     return [(torch.from_numpy(d), torch.from_numpy(K), torch.from_numpy(T)) for d, K, T in arrays]

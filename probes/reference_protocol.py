@@ -24,7 +24,8 @@ from .cell_questions import CellProtocol, CellQuestion
 from .questions import ViewPoints
 
 if TYPE_CHECKING:
-    from ..store.block import Block, ViewGeometry
+    from ..store.block import Block
+    from ..store.view_values import ViewGeometry
 
 MARGIN = 0.1
 """The box of a set grows by this share of its extent on every side."""
@@ -104,7 +105,7 @@ def _view_points(geometry: ViewGeometry, patch: int, stride: int) -> ViewPoints:
     mask = torch.from_numpy(geometry.valid)
     world_from_cam = invert_rigid(torch.from_numpy(geometry.cam_from_world))
     K_px = torch.from_numpy(geometry.K_px)
-    world = unproject_depth(depth_m.where(mask, 0.0), K_px, world_from_cam).float()
+    world = unproject_depth(depth_m, K_px, world_from_cam).float()
     points, valid = pool_patches(world, mask, patch, stride)
     centre = world_from_cam[0, :3, 3]
     return ViewPoints(world=points[0], valid=valid[0] & points[0].isfinite().all(-1), centre=centre)

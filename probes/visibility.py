@@ -152,7 +152,7 @@ def _depth_agrees(uv_px: Tensor, z: Tensor, depth_m: Tensor) -> Tensor:
 def _surface(block: Block, row: int, world: Tensor, valid: Tensor) -> SurfaceView:
     # One view at a time: windows around all tokens of many views in float64 would not fit.
     geometry = block.geometry([row])
-    depth_m = torch.from_numpy(geometry.depth_m[0]).where(torch.from_numpy(geometry.valid[0]), 0.0)
+    depth_m = torch.from_numpy(geometry.depth_m[0])
     K_px = torch.from_numpy(geometry.K_px[0])
     cam_from_world = torch.from_numpy(geometry.cam_from_world[0])
     world_from_cam = invert_rigid(cam_from_world)

@@ -81,8 +81,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         make_folder(partial.parent)
         partial.mkdir()
         yield partial
-        for file in partial.iterdir():
-            with file.open("rb") as handle:
+        for inner in partial.rglob("*"):
+            if inner.is_dir():
+                fsync_folder(inner)
+                continue
+            with inner.open("rb") as handle:
                 os.fsync(handle.fileno())
         fsync_folder(partial)
         os.replace(partial, path)

@@ -6,19 +6,22 @@ Shapes: V views, R C token rows and columns, T prefix tokens, D channels, H W pi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from ..errors import LayerError, SelectionError, did_you_mean
+from .arrays import DTYPES
 from .feature_store import FeatureStore
 from .group import StoredGroup
+from .layer_place import LayerPlace
 from .layer_tokens import LayerTokens
-from .layers import STORAGES, stored_name
+from .layers import STORAGES
 from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
+from .view_groups import LAYER_ARRAYS, view_group
 from .view_values import TokenPoints, ViewGeometry
 
 if TYPE_CHECKING:
@@ -26,18 +29,20 @@ if TYPE_CHECKING:
 
     from ..kernels.quantized import QuantizedTokens
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Block:
-    """Rows of one scene in one bundle, as one encoder's features have them.
+    """Views of one scene that share a token grid, as one encoder's features have them.
 
     Attributes:
         store: where it lies.
         stored_key: whose features.
-        bundle, scene_row: where they lie.
+        bundle, scene_row: where images, geometry and points of them lie.
         rows: rows of the bundle, without the views that miss a feature.
         views: of those rows.
-        layers: by layer, its storage.
+        places: by layer, where its tokens lie.
         missing: by frame name, why a view of the scene has no features.
     """
 
@@ -47,11 +52,27 @@ class Block:
     scene_row: SceneRow
     rows: tuple[int, ...]
     views: tuple[ViewRow, ...]
-    layers: dict[str, str]
+    places: dict[str, LayerPlace]
     missing: dict[str, str]
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def part(self, picked: Sequence[int]) -> Block:
+        """Only the views at these indices of the block."""
+        return replace(
+            self,
+            rows=_at(self.rows, picked),
+            views=_at(self.views, picked),
+            places={
+                layer: replace(place, rows=_at(place.rows, picked)) for layer, place in self.places.items()
+            },
+        )
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """By layer, its storage."""
+        return {layer: place.storage for layer, place in self.places.items()}
 
     @property
     def scene(self) -> str:
@@ -88,6 +109,39 @@ class Block:
         """Channels of a layer."""
         return self._tokens(layer).map_shape[-1]
 
+    def shape(self, field: str, layer: str = "") -> tuple[tuple[int, ...], np.dtype]:
+        """Shape of one view of an array, and its dtype as `read` gives it."""
+        if field == "tokens":
+            tokens = self._tokens(layer)
+            return tokens.map_shape, tokens.stored_dtype
+        spec = self._group(field, layer).array(field).spec
+        return spec.shape[1:], DTYPES[spec.dtype]
+
+    def read(
+        self,
+        field: str,
+        rows: Sequence[int] | None = None,
+        *,
+        layer: str = "",
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """[V, ...] of one array of the format, in its stored dtype (bf16 as uint16).
+
+        Args:
+            field: `tokens` or another array of a layer; `image`, `depth_m`, `token_valid`, ...
+            rows: which views of the block; None = all.
+            layer: of `tokens`, `prefix`, `scale` and `offset`.
+            out: where they are read to.
+
+        Raises:
+            LayerError: the layer is not part of the selection.
+            SelectionError: the store has no such array of these views.
+        """
+        if field == "tokens":
+            return self._tokens(layer).stored(self._rows(layer, rows), out)
+        mine = self.places[layer].rows if layer in self.places else self.rows
+        return self._group(field, layer).read(field, _at(mine, rows), out)
+
     def dtype(self, layer: str) -> np.dtype:
         """Of `tokens`: f16 where they are stored so, else f32."""
         return self._tokens(layer).dtype
@@ -100,7 +154,7 @@ class Block:
         self, layer: str, rows: Sequence[int] | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
         """[V, R, C, D] tokens, f16 or f32 as stored (bf16 and u8 as f32); `rows` picks views of the block."""
-        return self._tokens(layer).tokens(self._rows(rows), out)
+        return self._tokens(layer).tokens(self._rows(layer, rows), out)
 
     def read_maps_into(self, rows: Sequence[int], layer: str, out: np.ndarray) -> None:
         """Maps of one layer as they are stored, copied once: from the page cache into the caller's buffer.
@@ -114,7 +168,7 @@ class Block:
         Raises:
             StoreError: a shard is missing or damaged.
         """
-        self._tokens(layer).stored(self._rows(rows), out)
+        self._tokens(layer).stored(self._rows(layer, rows), out)
 
     def tensor(
         self, layer: str, rows: Sequence[int] | None = None, device: str | torch.device = "cpu"
@@ -123,13 +177,11 @@ class Block:
 
         A GPU gets them through pinned memory (see `device_read`), and u8 is widened there.
         """
-        from .device_read import read_to
-
-        return read_to(self._tokens(layer), self._rows(rows), device)
+        return self._tokens(layer).tensor(self._rows(layer, rows), device)
 
     def affine(self, rows: Sequence[int] | None, layer: str) -> tuple[np.ndarray, np.ndarray]:
         """(scale, offset) [V, D] f32 of a layer that is stored as u8: its tokens are u8 * scale + offset."""
-        return self._tokens(layer).affine(self._rows(rows))
+        return self._tokens(layer).affine(self._rows(layer, rows))
 
     def gather(self, layer: str, views: np.ndarray, row: np.ndarray, col: np.ndarray) -> np.ndarray:
         """[N, D] single tokens, f16 or f32 as `tokens`, without reading whole maps.
@@ -151,7 +203,7 @@ class Block:
             # Of numbers one of which is negative the bits together are.
             if len(view) and (view | row | col).min() < 0:
                 raise IndexError("a negative place")
-            return self._tokens(layer).gather(self._row_array[view], row, col)
+            return self._tokens(layer).gather(self._place(layer).row_array[view], row, col)
         except (IndexError, ValueError) as error:
             raise SelectionError(
                 f"not all of {len(views):,} places are tokens of the block.",
@@ -161,21 +213,17 @@ class Block:
                 f"{self.grid[0]} x {self.grid[1]} tokens",
             ) from None
 
-    @cached_property
-    def _row_array(self) -> np.ndarray:
-        return np.array(self.rows, np.int64)
-
     def prefix(self, layer: str, rows: Sequence[int] | None = None) -> np.ndarray:
         """[V, T, D] prefix tokens; their names are `prefix_names(layer)`."""
-        return self._tokens(layer).prefix(self._rows(rows))
+        return self._tokens(layer).prefix(self._rows(layer, rows))
 
     def prefix_names(self, layer: str) -> tuple[str, ...]:
-        group = self._layer(layer)
+        group = self._tokens(layer).group
         return tuple(group.array_attributes("prefix").get("names", ())) if group.has("prefix") else ()
 
     def provenance(self, layer: str) -> dict[str, str]:
         """What a layer was made with: libraries, device, and where the weights came from."""
-        return dict(self._layer(layer).array_attributes("tokens").get("provenance", {}))
+        return dict(self._tokens(layer).group.array_attributes("tokens").get("provenance", {}))
 
     def token_points(self, rows: Sequence[int] | None = None) -> TokenPoints:
         """Token points of the block's views.
@@ -183,11 +231,10 @@ class Block:
         Raises:
             SelectionError: the store has none for the current geometry.
         """
-        group, wanted = self._points, self._rows(rows)
         return TokenPoints(
-            world=group.read("token_point_world", wanted),
-            valid=group.read("token_valid", wanted),
-            spread_m=group.read("token_spread_m", wanted),
+            world=self.read("token_point_world", rows),
+            valid=self.read("token_valid", rows),
+            spread_m=self.read("token_spread_m", rows),
         )
 
     def geometry(self, rows: Sequence[int] | None = None) -> ViewGeometry:
@@ -196,18 +243,18 @@ class Block:
         Raises:
             SelectionError: they were not kept (`views=none`), or not for the current geometry.
         """
-        group, wanted = self._view_geometry, self._rows(rows)
+        K_px, cam_from_world = self.cameras(rows)
+        valid = self.read("valid", rows)
         return ViewGeometry(
-            depth_m=group.read("depth_m", wanted),
-            valid=group.read("valid", wanted),
-            K_px=group.read("K_px", wanted),
-            cam_from_world=group.read("cam_from_world", wanted),
+            depth_m=np.where(valid, self.read("depth_m", rows), np.float32(0)),
+            valid=valid,
+            K_px=K_px,
+            cam_from_world=cam_from_world,
         )
 
     def cameras(self, rows: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(K_px [V, 3, 3], cam_from_world [V, 4, 4]) alone, without reading depth."""
-        wanted = self._rows(rows)
-        return self._view_geometry.read("K_px", wanted), self._view_geometry.read("cam_from_world", wanted)
+        return self.read("K_px", rows), self.read("cam_from_world", rows)
 
     def images(self, rows: Sequence[int] | None = None) -> np.ndarray:
         """[V, H, W, 3] u8, as the encoder saw them.
@@ -215,80 +262,55 @@ class Block:
         Raises:
             SelectionError: they were not kept (`views=geometry` or `views=none`).
         """
-        return self._pixels("image").read("image", self._rows(rows))
+        return self.read("image", rows)
 
     def token_from_source_px(self, rows: Sequence[int] | None = None) -> np.ndarray:
         """[V, 2, 3] f64: [col, row] = A [u, v, 1] for pixels of the original source image."""
-        return self._pixels("token_from_source_px").read("token_from_source_px", self._rows(rows))
+        return self.read("token_from_source_px", rows)
 
     @property
     def scene_scale_m(self) -> float | None:
         """The median positive source depth of the scene, None when it has no depth."""
-        return self._points.attributes["scene_scale_m"].get(self.scene)
+        return self._group("token_point_world", "").attributes["scene_scale_m"].get(self.scene)
 
-    def _rows(self, rows: Sequence[int] | None) -> list[int]:
-        return list(self.rows) if rows is None else [self.rows[i] for i in rows]
+    def _group(self, field: str, layer: str) -> StoredGroup:
+        if field in LAYER_ARRAYS:
+            return self._tokens(layer).group
+        if field not in self._view_groups:
+            self._view_groups[field] = view_group(self.store, self.stored_key, self.bundle, field)
+        return self._view_groups[field]
 
-    def _layer(self, layer: str) -> StoredGroup:
-        return self._tokens(layer).group
+    @cached_property
+    def _view_groups(self) -> dict[str, StoredGroup]:
+        return {}
 
-    def _tokens(self, layer: str) -> LayerTokens:
-        if layer not in self.layers:
+    def _rows(self, layer: str, rows: Sequence[int] | None) -> tuple[int, ...]:
+        return _at(self._place(layer).rows, rows)
+
+    def _place(self, layer: str) -> LayerPlace:
+        if layer not in self.places:
             raise LayerError(
                 f"layer {layer!r} is not part of this selection.",
                 where=f"{self.stored_key.name}, {self.scene}",
-                fix=did_you_mean(layer, self.layers),
+                fix=did_you_mean(layer, self.places),
             )
+        return self.places[layer]
+
+    def _tokens(self, layer: str) -> LayerTokens:
+        place = self._place(layer)
+        if layer not in self._layer_tokens:
+            self._layer_tokens[layer] = place.open(self.store, self.stored_key, layer)
         return self._layer_tokens[layer]
 
     @cached_property
     def _layer_tokens(self) -> dict[str, LayerTokens]:
-        return {
-            layer: LayerTokens(layer_group(self.store, self.stored_key, self.bundle, layer, storage), storage)
-            for layer, storage in self.layers.items()
-        }
-
-    @cached_property
-    def _points(self) -> StoredGroup:
-        return self._there(
-            f"{self.stored_key.points_folder}/{self.bundle.geometry_folder}",
-            "points",
-            "run `strata extract run` again with the shards as they are now",
-        )
-
-    @cached_property
-    def _view_geometry(self) -> StoredGroup:
-        return self._there(
-            f"{self.stored_key.pixels_folder}/{self.bundle.geometry_folder}",
-            "depth and cameras",
-            "run `strata extract run` again with views=geometry or views=all",
-        )
-
-    def _pixels(self, array: str) -> StoredGroup:
-        return self._there(
-            f"{self.stored_key.pixels_folder}/{self.bundle.folder}",
-            "images" if array == "image" else "image maps",
-            "run `strata extract run` again with views=all",
-            array,
-        )
-
-    def _there(self, folder: str, what: str, fix: str, array: str | None = None) -> StoredGroup:
-        group = self.store.group(self.store.root / folder)
-        if not group.committed or (array is not None and not group.has(array)):
-            raise SelectionError(
-                f"the store has no {what} for these views.", where=self.store.root / folder, fix=fix
-            )
-        return group
-
-
-def layer_group(
-    store: FeatureStore, stored: StoredKey, bundle: Bundle, layer: str, storage: str
-) -> StoredGroup:
-    """The group of one stored layer of one bundle."""
-    folder = store.root / "features" / stored.folder / stored.bundles.find(bundle)[0]
-    return store.group(folder / stored_name(layer, storage))
+        return {}
 
 
 def best_storage(storages: Sequence[str]) -> str:
     """The most exact storage of a layer: f32, f16, bf16, u8."""
     return min(storages, key=STORAGES.index)
+
+
+def _at(values: tuple[T, ...], picked: Sequence[int] | None) -> tuple[T, ...]:
+    return values if picked is None else tuple(values[i] for i in picked)

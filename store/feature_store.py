@@ -110,6 +110,11 @@ class FeatureStore:
         names = first_few(key.name for key in self.keys())
         return f"FeatureStore({str(self.root)!r}, {len(self.catalog.rows):,} scenes, keys: {names})"
 
+    def _repr_html_(self) -> str:
+        from .notebook import store_html
+
+        return store_html(self)
+
     @cached_property
     def catalog(self) -> Catalog:
         """The catalog as it was when first asked for; open the store again to see later changes."""

@@ -14,12 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .array_reader import ArrayReader
 from .group import StoredGroup
 from .remote.array import RemoteArrayReader
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..kernels.quantized import QuantizedTokens
 
 Rows = Sequence[int] | np.ndarray
 
@@ -59,6 +65,12 @@ class LayerTokens:
     def stored(self, rows: Rows, out: np.ndarray | None = None) -> np.ndarray:
         """[N, R, C, D] in the stored dtype, read straight into `out` where it is given."""
         return self.reader.read(rows, out)
+
+    def tensor(self, rows: Rows, device: str | torch.device = "cpu") -> torch.Tensor | QuantizedTokens:
+        """[N, R, C, D] as stored, on a device; see `device_read`."""
+        from .device_read import read_to
+
+        return read_to(self, rows, device)
 
     def affine(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """(scale, offset) [N, D] f32 of u8 tokens; NaN for a view without features."""

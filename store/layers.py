@@ -5,6 +5,7 @@
 `norm` (= `last`)     the last block after the final norm
 `patch_embed`         tokens before the first block
 `frame7`, `global7`   alternating attention of set encoders
+`block5+norm`         channels of several layers side by side, of derived features
 `k/m`                 a share of the depth n: block max(1, floor(k*n/m + 0.5)) - 1
 """
 
@@ -15,7 +16,8 @@ from collections.abc import Iterable
 
 from ..errors import LayerError, did_you_mean
 
-_NAME = re.compile(r"(block|frame|global)(0|[1-9][0-9]*)(\.(attn|mlp|keys|norm))?|norm|patch_embed")
+_ONE = r"((block|frame|global)(0|[1-9][0-9]*)(\.(attn|mlp|keys|norm))?|norm|patch_embed)"
+_NAME = re.compile(rf"{_ONE}(\+{_ONE})*")
 _SHARE = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)")
 _STORED = re.compile(r"(?P<layer>.+?)(@(?P<storage>u8|bf16|f32))?")
 

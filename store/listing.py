@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 
 from rich.console import Console
 from rich.table import Table
 
-from ..errors import SelectionError
+from ..configs.schema import ListConfig
+from ..errors import LayerError, SelectionError
 from .feature_store import FeatureStore
 from .group import StoredGroup
 from .key import canonical_json
@@ -16,30 +20,75 @@ from .selection import Selection
 from .stored_key import StoredKey
 
 
-def ls(path: str, console: Console) -> int:
+@dataclass(frozen=True, kw_only=True)
+class KeyFacts:
+    """What a store has of one key.
+
+    Attributes:
+        name, encoder: `<encoder>@<key>`, and the encoder alone.
+        derived: how it was computed from other features; None = by an encoder.
+        layers: by layer, its storages.
+        scenes, views, grids, bytes: of what was asked for, with the layers that all of it has.
+        note: why there are no views.
+    """
+
+    name: str
+    encoder: str
+    derived: str | None
+    layers: dict[str, list[str]]
+    scenes: int = 0
+    views: int = 0
+    grids: list[str] = field(default_factory=list)
+    bytes: int = 0
+    note: str = ""
+
+
+def ls(path: str, console: Console, asked: ListConfig | None = None, *, as_json: bool = False) -> int:
     """One row per key: layers, scenes, views, token grids, bytes."""
-    store = FeatureStore.open(path)
+    store, asked = FeatureStore.open(path), asked or ListConfig()
+    found = [facts for stored in store.keys() if (facts := _facts(store, stored, asked))]
+    if as_json:
+        print(json.dumps([asdict(facts) for facts in found], indent=2))
+        return 0
     table = Table("key", "layers", "scenes", "views", "grids", "features", box=None, pad_edge=False)
-    for stored in store.keys():
-        table.add_row(stored.name, ", ".join(stored.layers), *_counts(store, stored))
-    console.print(table if table.row_count else "the store has no features yet", highlight=False)
+    for facts in found:
+        size = facts.note or f"{facts.bytes / 1e6:,.1f} MB"
+        counts = [f"{facts.scenes:,}", f"{facts.views:,}", ", ".join(facts.grids)]
+        table.add_row(facts.name, ", ".join(facts.layers), *counts, size)
+    nothing = "nothing fits" if store.keys() else "the store has no features yet"
+    console.print(table if table.row_count else nothing, highlight=False)
     catalog = store.catalog
     console.print(f"{len(catalog.rows):,} scenes in {len(catalog.bundles):,} bundles", highlight=False)
     return 0
 
 
-def _counts(store: FeatureStore, stored: StoredKey) -> list[str]:
+def _facts(store: FeatureStore, stored: StoredKey, asked: ListConfig) -> KeyFacts | None:
+    """None where the key has nothing of what was asked for."""
+    if asked.encoder and not any(fnmatchcase(n, asked.encoder) for n in (stored.key.encoder, stored.name)):
+        return None
+    layers = {
+        layer: sorted({s for one in stored.bundles.values() for s in one.get(layer, ())})
+        for layer in stored.layers
+    }
+    about = {"name": stored.name, "encoder": stored.key.encoder, "derived": stored.key.derived}
     try:
-        selection = store.select(stored.name)
-    except SelectionError as error:
-        return ["0", "0", error.what]
-    grids = sorted({block.grid for block in selection.parts})
-    return [
-        f"{len(selection.scenes):,}",
-        f"{len(selection):,}",
-        ", ".join(f"{rows}x{cols}" for rows, cols in grids),
-        f"{selection.nbytes / 1e6:,.1f} MB",
-    ]
+        selection = store.select(
+            stored.name,
+            scene=asked.scene,
+            dataset=asked.dataset,
+            layers=None if asked.layer is None else [asked.layer],
+        )
+    except (SelectionError, LayerError) as error:
+        narrowed = asked.scene or asked.dataset or asked.layer
+        return None if narrowed else KeyFacts(**about, layers=layers, note=error.what)
+    return KeyFacts(
+        **about,
+        layers=layers if asked.layer is None else {one: layers[one] for one in selection.layers},
+        scenes=len(selection.scenes),
+        views=len(selection),
+        grids=[f"{rows}x{cols}" for rows, cols in sorted(selection.grids)],
+        bytes=selection.nbytes,
+    )
 
 
 def info(path: str, console: Console) -> int:

@@ -1,22 +1,24 @@
-"""Choosing: from the words of `select` to the current rows of one key."""
+"""Choosing: from the words of `select` to the current views of one key."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache, partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import LayerError, SelectionError, did_you_mean, first_few
-from .block import Block, best_storage, layer_group
+from .block import Block, best_storage
 from .feature_store import FeatureStore
+from .filters import ViewFilter, scene_ids
+from .layer_place import LayerPlace
 from .layers import STORAGES, layer_order, resolve_layers
-from .schema import Bundle, SceneRow, ViewRow, ViewSet
+from .placement import Placement, place_scene, stored_layers
+from .schema import Bundle, ViewSet
 from .selection import Selection
-from .split_lists import split_scenes
 from .stored_key import StoredKey
-from .view_sets import read_sets
+from .view_groups import layer_group
 
 
 def select(
@@ -55,55 +57,20 @@ def select(
     """
     stored = store.stored_key(encoder, **fields)
     asked = None if layers is None else resolve_layers(layers, stored.bundles.layer_names(), stored.depth)
-    wanted = _scene_filter(store, dataset, split)
-    scenes = [scene_id for scene_id in store.catalog.scene_ids(scene) if wanted(scene_id)]
-    rows = {scene_id: _rows_of(store, stored, scene_id, version, asked) for scene_id in scenes}
-    found = [row for of_scene in rows.values() for row in of_scene]
-    names = _layer_names(stored, [_layers_of(stored, bundle) for bundle, _ in found], asked)
-    keep, missing = _view_filter(sets, views), cache(partial(_missing, store, stored))
-    parts = [_block(store, stored, bundle, row, names, storage, keep, missing) for bundle, row in found]
-    absent = [scene_id for scene_id, of_scene in rows.items() if not of_scene and version is None]
-    selection = Selection(
-        store=store,
-        stored_key=stored,
-        layers=names,
-        parts=tuple(part for part in parts if len(part) or part.missing),
-        stale=tuple(scene_id for scene_id in absent if _has_older(store, stored, scene_id)),
-    )
+    keep = ViewFilter(sets, views)
+    scenes = [one for one in scene_ids(store, scene, dataset, split) if keep.scene(one)]
+    words = {"version": version, "asked": asked, "storage": storage}
+    placed = {one: place_scene(store.catalog, stored, one, **words) for one in scenes}
+    found = [placement for of_scene in placed.values() for placement in of_scene]
+    names = _layer_names(stored, [set(placement.layers) for placement in found], asked)
+    maker = _BlockMaker(store, stored, names, storage, keep)
+    parts = tuple(block for block in map(maker.block, found) if len(block) or block.missing)
+    absent = [one for one, of_scene in placed.items() if not of_scene and version is None]
+    stale = tuple(one for one in absent if _has_older(store, stored, one))
+    selection = Selection(store=store, stored_key=stored, layers=names, parts=parts, stale=stale)
     if not len(selection):
         raise _nothing(selection, scene or split or dataset)
     return selection
-
-
-def _rows_of(
-    store: FeatureStore, stored: StoredKey, scene_id: str, version: str | None, asked: Sequence[str] | None
-) -> list[tuple[Bundle, SceneRow]]:
-    """Rows of a scene that have features: each view once, the fullest bundles first."""
-    catalog = store.catalog
-    rows = catalog.current(scene_id) if version is None else catalog.rows[scene_id]
-    if version is not None:
-        rows = [(bundle, row) for bundle, row in rows if row.digest.startswith(version)]
-    have = {bundle.id: set(_layers_of(stored, bundle)) for bundle, _ in rows}
-    rows = [(bundle, row) for bundle, row in rows if have[bundle.id]]
-
-    def fullness(pair: tuple[Bundle, SceneRow]) -> tuple[int, int, int, str]:
-        bundle, row = pair
-        layers = have[bundle.id]
-        return -len(layers & set(asked or layers)), -len(layers), row.start - row.stop, bundle.id
-
-    rows.sort(key=fullness)
-    taken: set[int] = set()
-    chosen = []
-    for bundle, row in rows:
-        positions = {view.position for view in catalog.scene_views(bundle, row)}
-        if not positions & taken:
-            taken |= positions
-            chosen.append((min(positions), bundle, row))
-    return [(bundle, row) for _, bundle, row in sorted(chosen, key=lambda item: item[0])]
-
-
-def _layers_of(stored: StoredKey, bundle: Bundle) -> dict[str, tuple[str, ...]]:
-    return stored.bundles.find(bundle)[1]
 
 
 def _has_older(store: FeatureStore, stored: StoredKey, scene_id: str) -> bool:
@@ -111,13 +78,11 @@ def _has_older(store: FeatureStore, stored: StoredKey, scene_id: str) -> bool:
     return any(bundle.id in stored.bundle_ids for bundle, _ in store.catalog.rows[scene_id])
 
 
-def _layer_names(
-    stored: StoredKey, stored_layers: list[dict[str, tuple[str, ...]]], asked: Sequence[str] | None
-) -> tuple[str, ...]:
-    common = set.intersection(*map(set, stored_layers)) if stored_layers else set()
+def _layer_names(stored: StoredKey, placed: list[set[str]], asked: Sequence[str] | None) -> tuple[str, ...]:
+    common = set.intersection(*placed) if placed else set()
     if asked is None:
         return tuple(sorted(common, key=layer_order))
-    absent = [name for name in asked if name not in common] if stored_layers else []
+    absent = [name for name in asked if name not in common] if placed else []
     if absent:
         raise LayerError(
             f"layer {absent[0]!r} is stored for some of the scenes only.",
@@ -128,42 +93,64 @@ def _layer_names(
     return tuple(asked)
 
 
-def _block(
-    store: FeatureStore,
-    stored: StoredKey,
-    bundle: Bundle,
-    row: SceneRow,
-    names: tuple[str, ...],
-    storage: str | None,
-    keep: Any,
-    missing_of: Any,
-) -> Block:
-    have = _layers_of(stored, bundle)
-    layers = {name: _storage(have[name], storage, name, stored) for name in names}
-    views = dict(enumerate(store.catalog.scene_views(bundle, row), row.start))
-    missing = missing_of(bundle, tuple(layers.items()))
-    rows = [r for r in range(row.start, row.stop) if keep(row.id, views[r])]
-    there = tuple(r for r in rows if r not in missing)
-    return Block(
-        store=store,
-        stored_key=stored,
-        bundle=bundle,
-        scene_row=row,
-        rows=there,
-        views=tuple(views[r] for r in there),
-        layers=layers,
-        missing={views[r].name: missing[r] for r in rows if r in missing},
-    )
+@dataclass(frozen=True, eq=False)
+class _BlockMaker:
+    """Makes blocks of placements: the views that are kept and have all layers."""
+
+    store: FeatureStore
+    stored: StoredKey
+    names: tuple[str, ...]
+    storage: str | None
+    keep: ViewFilter
+    _missing: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
+
+    def block(self, placed: Placement) -> Block:
+        bundle, row = placed.home
+        views = dict(enumerate(placed.views, row.start))
+        rows = [r for r, view in views.items() if self.keep.view(row.id, view)]
+        places = {name: self._place(name, placed, rows) for name in self.names}
+        missing = {
+            i: self._missing_rows(name, place)[place.rows[i]]
+            for name, place in places.items()
+            for i in range(len(rows))
+            if place.rows[i] in self._missing_rows(name, place)
+        }
+        whole = Block(
+            store=self.store,
+            stored_key=self.stored,
+            bundle=bundle,
+            scene_row=row,
+            rows=tuple(rows),
+            views=tuple(views[r] for r in rows),
+            places=places,
+            missing={views[rows[i]].name: missing[i] for i in sorted(missing)},
+        )
+        return whole.part([i for i in range(len(rows)) if i not in missing]) if missing else whole
+
+    def _place(self, layer: str, placed: Placement, rows: list[int]) -> LayerPlace:
+        """The place of the layer's rows that go with these rows of the home bundle."""
+        bundle, row = placed.layers[layer]
+        storage = _storage(stored_layers(self.stored, bundle)[layer], self.storage, layer, self.stored)
+        if bundle.id != placed.home[0].id:
+            views = enumerate(self.store.catalog.scene_views(bundle, row), row.start)
+            row_of = {view.position: r for r, view in views}
+            first = placed.home[1].start
+            rows = [row_of[placed.views[r - first].position] for r in rows]
+        return LayerPlace(bundle=bundle, rows=tuple(rows), storage=storage)
+
+    def _missing_rows(self, layer: str, place: LayerPlace) -> dict[int, str]:
+        known = self._missing.get((place.bundle.id, layer))
+        if known is None:
+            known = _missing(self.store, self.stored, place.bundle, layer, place.storage)
+            self._missing[place.bundle.id, layer] = known
+        return known
 
 
 def _missing(
-    store: FeatureStore, stored: StoredKey, bundle: Bundle, layers: tuple[tuple[str, str], ...]
+    store: FeatureStore, stored: StoredKey, bundle: Bundle, layer: str, storage: str
 ) -> dict[int, str]:
-    missing: dict[int, str] = {}
-    for layer, storage in layers:
-        attributes = layer_group(store, stored, bundle, layer, storage).array_attributes("tokens")
-        missing.update({int(row): why for row, why in attributes.get("missing", {}).items()})
-    return missing
+    attributes = layer_group(store, stored, bundle, layer, storage).array_attributes("tokens")
+    return {int(row): why for row, why in attributes.get("missing", {}).items()}
 
 
 def _storage(have: tuple[str, ...], asked: str | None, layer: str, stored: StoredKey) -> str:
@@ -177,33 +164,6 @@ def _storage(have: tuple[str, ...], asked: str | None, layer: str, stored: Store
             fix=did_you_mean(asked, have if asked in STORAGES else STORAGES),
         )
     return asked
-
-
-def _scene_filter(store: FeatureStore, dataset: str | None, split: str | None) -> Any:
-    named = None
-    if split is not None:
-        splits = {name: kept.scenes for name, kept in store.splits().items()}
-        named = split_scenes(split, splits, store.root / "splits")
-
-    def wanted(scene_id: str) -> bool:
-        return (named is None or scene_id in named) and dataset in (None, scene_id.partition("/")[0])
-
-    return wanted
-
-
-def _view_filter(sets: Iterable[ViewSet] | str | Path | None, views: Iterable[str] | None) -> Any:
-    if isinstance(sets, str | Path):
-        sets = read_sets(sets)
-    in_sets = None if sets is None else {(s.scene, d) for s in sets for d in s.images}
-    named = None if views is None else set(views)
-
-    def wanted(scene_id: str, view: ViewRow) -> bool:
-        images = {(scene_id, view.image_digest), (scene_id, view.source_digest)}
-        return (in_sets is None or not images.isdisjoint(in_sets)) and (
-            named is None or f"{scene_id}/{view.name}" in named
-        )
-
-    return wanted
 
 
 def _nothing(selection: Selection, asked: str | None) -> SelectionError:

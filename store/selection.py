@@ -7,39 +7,39 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import SelectionError, did_you_mean
+from . import algebra
 from .block import Block
 from .feature_store import FeatureStore
-from .key import FeatureKey, digest
+from .filters import ViewFilter, scene_ids
+from .grid_features import GridFeatures, ViewBuffers
+from .joined import ViewIndex, names_of, read_rows
+from .key import FeatureKey, Size, digest
+from .layers import resolve_layers
+from .loader import Loader, LoaderOptions
 from .prefix_tokens import prefix_tokens
+from .schema import ViewSet
 from .stored_key import StoredKey
 
+if TYPE_CHECKING:
+    import xarray
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class GridFeatures:
-    """Features of all selected views that share one token grid.
-
-    Attributes:
-        grid: (R, C).
-        views: `<dataset>/<scene>/<frame>` of each row.
-        tokens: by layer, [V, R, C, D] f16 or f32.
-    """
-
-    grid: tuple[int, int]
-    views: tuple[str, ...]
-    tokens: dict[str, np.ndarray]
+Views = Sequence[int] | Sequence[str] | np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection:
     """Current features of one key: some layers, some scenes. Nothing is read before it is asked for.
+
+    `a | b`, `a & b` and `a - b` are the views of either, of both, of `a` alone.
 
     Attributes:
         store: where it comes from.
@@ -69,17 +69,23 @@ class Selection:
         return tuple(dict.fromkeys(block.scene for block in self.parts))
 
     @property
+    def grids(self) -> tuple[Size, ...]:
+        """The token grids there are."""
+        return tuple(self._by_grid())
+
+    @property
     def left_out(self) -> dict[str, str]:
         """By view, why it has no features."""
         return {f"{b.scene}/{name}": why for b in self.parts for name, why in b.missing.items()}
 
     @property
     def nbytes(self) -> int:
-        """Bytes that `load` will hold."""
+        """Bytes of the tokens that `load` will hold."""
         return sum(
-            math.prod(_loaded_shape(blocks, layer)) * _loaded_dtype(blocks, layer).itemsize
+            len(block) * math.prod(block.shape("tokens", layer)[0]) * _loaded_bytes(blocks, layer)
             for blocks in self._by_grid().values()
             for layer in self.layers
+            for block in blocks
         )
 
     @cached_property
@@ -96,6 +102,20 @@ class Selection:
             f"{len(self.scenes):,} scenes, {len(self):,} views, {self.nbytes / 1e6:,.1f} MB, "
             f"fingerprint {self.fingerprint})"
         )
+
+    def _repr_html_(self) -> str:
+        from .notebook import selection_html
+
+        return selection_html(self)
+
+    def __or__(self, other: Selection) -> Selection:
+        return algebra.union(self, other)
+
+    def __and__(self, other: Selection) -> Selection:
+        return algebra.common(self, other)
+
+    def __sub__(self, other: Selection) -> Selection:
+        return algebra.minus(self, other)
 
     def blocks(self) -> Iterator[Block]:
         """The blocks: one scene, one grid each."""
@@ -116,8 +136,48 @@ class Selection:
             )
         return replace(self, parts=parts)
 
+    def where(
+        self,
+        *,
+        scene: str | None = None,
+        dataset: str | None = None,
+        split: str | None = None,
+        sets: Iterable[ViewSet] | str | Path | None = None,
+        views: Iterable[str] | None = None,
+        layers: Sequence[str] | None = None,
+    ) -> Selection:
+        """The part that fits; the words are those of `FeatureStore.select`.
+
+        Views that were left out for want of a layer stay left out when the layer is dropped.
+
+        Raises:
+            SelectionError: nothing fits, or there is no such split.
+            LayerError: a layer is not in the selection.
+        """
+        keep, parts = ViewFilter(sets, views), self.parts
+        if scene is not None or dataset is not None or split is not None:
+            wanted = set(scene_ids(self.store, scene, dataset, split))
+            parts = [block for block in parts if block.scene in wanted]
+        if sets is not None or views is not None:
+            parts = algebra.filtered(parts, lambda block, view: keep.view(block.scene, view))
+        names = self.layers
+        if layers is not None:
+            names = resolve_layers(layers, self.layers, self.stored_key.depth)
+            parts = [replace(b, places={name: b.places[name] for name in names}) for b in parts]
+        if not any(map(len, parts)):
+            raise SelectionError(
+                "no view of the selection fits.",
+                where=self.stored_key.name,
+                why=f"scene={scene}, dataset={dataset}, split={split}",
+                fix=did_you_mean(scene or dataset or "", self.scenes),
+            )
+        return replace(self, parts=tuple(parts), layers=names)
+
     def table(self) -> list[dict[str, Any]]:
-        """One row per view: scene, frame, position, grid, bundle, row, image digest."""
+        """One row per view: scene, frame, position, grid, bundle, row, image digest.
+
+        `pandas.DataFrame` takes it. The number of a row is the number of its view in `read` and `gather`.
+        """
         return [
             {
                 "scene": block.scene,
@@ -132,16 +192,10 @@ class Selection:
             for row, view in zip(block.rows, block.views, strict=True)
         ]
 
-    def load(self) -> list[GridFeatures]:
-        """All tokens in memory, one entry per token grid, views in the order of `table`."""
-        return [
-            GridFeatures(
-                grid=grid,
-                views=tuple(f"{block.scene}/{name}" for block in blocks for name in block.names),
-                tokens={layer: _joined(blocks, layer) for layer in self.layers},
-            )
-            for grid, blocks in self._by_grid().items()
-        ]
+    @cached_property
+    def index(self) -> ViewIndex:
+        """Where the views lie, by number."""
+        return ViewIndex(self.parts, self.stored_key.name)
 
     def prefix(self, name: str) -> dict[str, np.ndarray]:
         """By layer, [V, D] of the prefix token `cls`, `reg0`, ..., views in the order of `table`.
@@ -151,11 +205,61 @@ class Selection:
         """
         return {layer: prefix_tokens(self.parts, layer, name) for layer in self.layers}
 
-    def _by_grid(self) -> dict[tuple[int, int], list[Block]]:
-        by_grid: dict[tuple[int, int], list[Block]] = defaultdict(list)
-        for block in self.parts:
-            by_grid[block.grid].append(block)
-        return by_grid
+    def load(self, fields: Sequence[str] = ("tokens",)) -> list[GridFeatures[np.ndarray]]:
+        """All views in memory, one entry per token grid, in the order of `table`.
+
+        Args:
+            fields: `tokens` (f16 where all are stored so, else f32), `prefix`, and of the same rows
+                `image`, `token_from_source_px`, `depth_m`, `K_px`, `cam_from_world`, `token_point_world`,
+                `token_valid`, `token_spread_m`.
+
+        Raises:
+            SelectionError: a field is unknown, or the store does not have it of these views.
+        """
+        return [buffers.arrays(names) for buffers, names in self._loaded(fields)]
+
+    def to_torch(self, fields: Sequence[str] = ("tokens",)) -> list[GridFeatures[Any]]:
+        """As `load`, as tensors in the dtypes stored: bf16 as bfloat16, u8 as `QuantizedTokens`."""
+        return [buffers.tensors(names) for buffers, names in self._loaded(fields)]
+
+    def to_xarray(self, fields: Sequence[str] = ("tokens",)) -> list[xarray.Dataset]:
+        """As `load`, as labelled datasets: a variable for each layer and each other field.
+
+        Raises:
+            SelectionError: xarray is not installed, or as `load`.
+        """
+        from .labelled import to_dataset
+
+        return [to_dataset(self, features) for features in self.load(fields)]
+
+    def read(self, views: Views, fields: Sequence[str] = ("tokens",)) -> GridFeatures[np.ndarray]:
+        """Some views of one token grid, in the order asked; fields as in `load`.
+
+        Args:
+            views: their numbers in `table`, or their names `<dataset>/<scene>/<frame>`.
+            fields: what is read of them.
+
+        Raises:
+            SelectionError: there is no such view or field, or the views have several grids.
+        """
+        rows = self.index.rows(self.index.numbers(views))
+        return read_rows(rows, self.layers, fields, self.stored_key.name).arrays(names_of(rows))
+
+    def gather(self, view: Views, row: np.ndarray, col: np.ndarray) -> dict[str, np.ndarray]:
+        """Single tokens.
+
+        Args:
+            view: [N] views as in `read`, of any grids.
+            row, col: [N] token row and column.
+
+        Returns:
+            By layer, [N, D], f16 where all are stored so, else f32.
+
+        Raises:
+            SelectionError: there is no such token.
+        """
+        numbers = self.index.numbers(view)
+        return {layer: self.index.gather(layer, numbers, row, col) for layer in self.layers}
 
     def sample(self, scene: str, view: str, uv_px: np.ndarray) -> dict[str, np.ndarray]:
         """Features at pixels of the original source image, bilinear between token centres.
@@ -168,43 +272,31 @@ class Selection:
         Returns:
             By layer, [N, D] f32; NaN where the pixel lies outside the encoder's view.
         """
-        import torch
+        from .sampling import sample
 
-        from ..kernels.sample_tokens import sample_tokens
+        return sample(self, scene, view, uv_px)
 
-        block, i = self._find(scene, view)
-        uv1 = np.concatenate([np.asarray(uv_px, np.float64), np.ones((len(uv_px), 1))], axis=1)
-        colrow = uv1 @ block.token_from_source_px([i])[0].T
-        rowcol = torch.from_numpy(np.ascontiguousarray(colrow[:, ::-1], np.float32))
-        return {
-            layer: sample_tokens(block.tensor(layer, [i]), rowcol)[0].float().numpy() for layer in self.layers
-        }
+    def loader(self, sets: Iterable[ViewSet] | None = None, **options: Any) -> Loader:
+        """Batches of tensors for a training, read ahead on threads; see `LoaderOptions` and `Loader`.
 
-    def _find(self, scene: str, view: str) -> tuple[Block, int]:
-        part = self.scene(scene)
-        for block in part.parts:
-            if view in block.names:
-                return block, block.names.index(view)
-        raise SelectionError(
-            f"view {view!r} is not in the selection.",
-            where=scene,
-            why=part.left_out.get(f"{scene}/{view}", ""),
-            fix=did_you_mean(view, [name for block in part.parts for name in block.names]),
-        )
+        Args:
+            sets: batches of these view sets, [B, V, ...]; None = batches of views, [V, ...].
+            options: `batch`, `fields`, `seed`, `shuffle`, `drop_last`, `rank`, `ranks`, `pin`.
+        """
+        return Loader(self, LoaderOptions(**options), None if sets is None else list(sets))
 
+    def _loaded(self, fields: Sequence[str]) -> Iterator[tuple[ViewBuffers, tuple[str, ...]]]:
+        for blocks in self._by_grid().values():
+            rows = [(block, list(range(len(block)))) for block in blocks]
+            yield read_rows(rows, self.layers, fields, self.stored_key.name), names_of(rows)
 
-def _joined(blocks: list[Block], layer: str) -> np.ndarray:
-    out, start = np.empty(_loaded_shape(blocks, layer), _loaded_dtype(blocks, layer)), 0
-    for block in blocks:
-        out[start : start + len(block)] = block.tokens(layer)
-        start += len(block)
-    return out
+    def _by_grid(self) -> dict[Size, list[Block]]:
+        by_grid: dict[Size, list[Block]] = defaultdict(list)
+        for block in self.parts:
+            by_grid[block.grid].append(block)
+        return by_grid
 
 
-def _loaded_shape(blocks: list[Block], layer: str) -> tuple[int, ...]:
-    return sum(map(len, blocks)), *blocks[0].grid, blocks[0].width(layer)
-
-
-def _loaded_dtype(blocks: list[Block], layer: str) -> np.dtype:
-    """f16 where all of them are; bf16 is widened to f32."""
-    return np.dtype(np.float16 if all(block.layers[layer] == "f16" for block in blocks) else np.float32)
+def _loaded_bytes(blocks: list[Block], layer: str) -> int:
+    """Of one number: f16 where all of them are; others are f32."""
+    return 2 if all(block.layers[layer] == "f16" for block in blocks) else 4

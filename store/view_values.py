@@ -30,7 +30,7 @@ class ViewGeometry:
     """Depth and cameras of the preprocessed views.
 
     Attributes:
-        depth_m: [V, H, W] f32 z-depth, 0 = none.
+        depth_m: [V, H, W] f32 z-depth, 0 = none or not valid.
         valid: [V, H, W] bool.
         K_px: [V, 3, 3] f64 intrinsics of the preprocessed views, NaN = unknown.
         cam_from_world: [V, 4, 4] f64 rigid poses, NaN = unknown.

@@ -55,6 +55,7 @@ def test_every_command_is_shown(readme: str):
     others = (
         "store ls",
         "store info",
+        "store export",
         "store verify",
         "store gc",
         "store migrate",

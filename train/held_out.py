@@ -16,10 +16,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..kernels.dense_metrics import dense_metrics
+from ..store.read_ahead import read_ahead
 from .batch import Batch, size, to_device
 from .distributed import Shard, sum_over_ranks
 from .draws import Draw
-from .read_ahead import read_ahead
 from .vggt_batch import measurable, predict, predicted_geometry, true_geometry
 from .views import Look, SetViews, ViewSource, collated
 

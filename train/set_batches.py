@@ -17,12 +17,12 @@ import torch
 
 from ..errors import TrainError
 from ..store.key import Size
+from ..store.read_ahead import read_ahead
 from .augment import AugmentOptions
 from .batch import Batch
 from .distributed import Shard
 from .draws import Draws
 from .mix import EpochOrder, epoch_order
-from .read_ahead import read_ahead
 from .view_counts import BatchOptions, BatchShape, plan_epoch
 from .views import Look, SetViews, ViewSource, collated
 

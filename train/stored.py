@@ -6,6 +6,7 @@ Shapes: V views, R C token rows and columns, D channels, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +36,7 @@ class StoredViews(ViewSource):
     """
 
     def __init__(self, selection: Selection, scenes: Iterable[str]) -> None:
-        (self._layer,) = selection.layers
-        self._places: dict[tuple[str, str], tuple[Block, int]] = {}
+        (self._layer,), self._selection = selection.layers, selection
         self.grids: dict[tuple[str, str], Size | None] = {}
         self.left_out: dict[str, str] = {}
         wanted = set(scenes)
@@ -45,26 +45,23 @@ class StoredViews(ViewSource):
                 self._add(block)
 
     def read(self, draw: Draw, look: Look, generator: Generator) -> SetViews:
-        places = [self._places[draw.scene, name] for name in draw.names]
-        tokens = [block.tokens(self._layer, [row]) for block, row in places]
-        geometry = [block.geometry([row]) for block, row in places]
-        depth = np.concatenate([np.where(one.valid, one.depth_m, np.float32(0)) for one in geometry])
+        views = self._read(draw, ("tokens", "depth_m", "K_px", "cam_from_world"))
         return SetViews(
             draw=draw,
-            tokens=torch.from_numpy(np.concatenate(tokens)),
-            depth=torch.from_numpy(depth),
-            K_px=torch.from_numpy(np.concatenate([one.K_px for one in geometry]).astype(np.float32)),
-            world_from_cam=in_first_camera(
-                np.linalg.inv(np.concatenate([one.cam_from_world for one in geometry]))
-            ),
+            tokens=torch.from_numpy(views.tokens[self._layer]),
+            depth=torch.from_numpy(views.depth_m),
+            K_px=torch.from_numpy(views.K_px.astype(np.float32)),
+            world_from_cam=in_first_camera(np.linalg.inv(views.cam_from_world)),
         )
 
     def pictures(self, draw: Draw, look: Look) -> np.ndarray | None:
         try:
-            places = [self._places[draw.scene, name] for name in draw.names]
-            return np.concatenate([block.images([row]) for block, row in places])
+            return self._read(draw, ("image",)).image
         except SelectionError:  # images need not be kept
             return None
+
+    def _read(self, draw: Draw, fields: tuple[str, ...]) -> Any:
+        return self._selection.read([f"{draw.scene}/{name}" for name in draw.names], fields)
 
     def _add(self, block: Block) -> None:
         K_px, poses = block.cameras()
@@ -77,5 +74,4 @@ class StoredViews(ViewSource):
         if not known.any():
             self.left_out[block.scene] = "no view has a camera and depth"
         for row in np.flatnonzero(known).tolist():
-            self._places[block.scene, block.names[row]] = (block, row)
             self.grids[block.scene, block.names[row]] = block.grid

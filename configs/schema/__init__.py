@@ -7,6 +7,7 @@ default (MISSING) must be given.
 from .extract import ExtractConfig, SubmitConfig
 from .field import MISSING
 from .probe import CorrespondenceConfig, DemoConfig, ReconstructConfig, ReportConfig
+from .query import ExportConfig, ListConfig
 from .scenes import CheckConfig, ConvertConfig, PackConfig, ScenesConfig, SetsConfig, SetsOptions, SynthConfig
 from .store import PartOptions, PullConfig, PushConfig, VerifyConfig
 from .train import FitOptions, TrainVGGTConfig
@@ -17,8 +18,10 @@ __all__ = [
     "ConvertConfig",
     "CorrespondenceConfig",
     "DemoConfig",
+    "ExportConfig",
     "ExtractConfig",
     "FitOptions",
+    "ListConfig",
     "PackConfig",
     "PartOptions",
     "PullConfig",

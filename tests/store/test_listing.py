@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from strata.configs.schema import ListConfig
 from strata.store.listing import info, ls
 
 
@@ -60,3 +63,31 @@ def test_an_empty_store(tmp_path, console):
     FeatureStore.create(tmp_path / "s")
     assert ls(str(tmp_path / "s"), console) == 0
     assert "no features yet" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "views"),
+    [
+        ({}, {"colour": 9, "points": 3}),
+        ({"encoder": "col*"}, {"colour": 9}),
+        ({"encoder": "points@*"}, {"points": 3}),
+        ({"scene": "toy/b"}, {"colour": 3}),
+        ({"dataset": "toys"}, {}),
+        ({"layer": "norm"}, {"colour": 9}),
+        ({"layer": "block1", "dataset": "toy"}, {"points": 3}),
+    ],
+    ids=str,
+)
+def test_ls_of_some_as_json(filled, colour, console, capsys, words, views):
+    filled.add("c")
+    filled.extract()
+    filled.extract(colour(frozenset({"token_point_world"})), layers=["block1"], scene="toy/c", storage="f16")
+    assert ls(str(filled.root), console, ListConfig(**words), as_json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {one["encoder"]: one["views"] for one in found} == views
+    for one in found:
+        assert one["grids"] == ["4x6"]
+        assert one["bytes"] == one["views"] * 24 * 3 * 2 * len(one["layers"])
+    if words.get("dataset") == "toys":
+        ls(str(filled.root), console, ListConfig(**words))
+        assert "nothing fits" in console.file.getvalue()

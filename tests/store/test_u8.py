@@ -79,7 +79,7 @@ def test_the_most_exact_storage_is_taken_unless_asked(both):
 
 def test_plain_zarr_reads_the_numbers(both):
     _, small = blocks(both)
-    layer = small._layer("norm").folder
+    layer = small._tokens("norm").group.folder
     group = zarr.open_group(layer, mode="r")
     tokens, scale, offset = (np.asarray(group[name]) for name in ("tokens", "scale", "offset"))
     assert tokens.dtype == np.uint8

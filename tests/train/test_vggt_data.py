@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 from strata.configs.schema import ExtractConfig, PackConfig
-from strata.errors import ConfigError, TrainError
+from strata.errors import ConfigError, SceneError, TrainError
 from strata.extract.pack import pack
 from strata.extract.run import run as extract
+from strata.store.read_ahead import AHEAD, read_ahead
 from strata.store.schema import ViewSet
 from strata.store.view_sets import read_sets
 from strata.train.data import open_data
 from strata.train.distributed import Shard
 from strata.train.draws import Covisible, Draw, SetDraws, WalkDraws, placed_sets
-from strata.train.read_ahead import AHEAD, read_ahead
 from strata.train.scene_choice import choose_scenes
 from strata.train.set_batches import SetBatches
 from strata.train.vggt_command import make_task

@@ -1,0 +1,124 @@
+"""Set algebra on the views of selections of one key.
+
+Two views are the same when scene, version of the scene and position are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import SelectionError, first_few
+from .block import Block
+from .catalog import natural
+from .schema import ViewRow
+
+if TYPE_CHECKING:
+    from .selection import Selection
+
+View = tuple[str, str, int]
+"""Scene id, scene digest, position."""
+
+
+def union(a: Selection, b: Selection) -> Selection:
+    """The views of either, those of `a` where both have them.
+
+    Raises:
+        SelectionError: the selections do not go together, or have a scene in two versions.
+    """
+    _check_alike(a, b)
+    parts = _joined([*a.parts, *minus(b, a).parts])
+    versions: dict[str, set[str]] = defaultdict(set)
+    for block in parts:
+        versions[block.scene].add(block.scene_row.digest)
+    several = [scene for scene, digests in versions.items() if len(digests) > 1]
+    if several:
+        raise SelectionError(
+            f"{first_few(several)} would be selected in two versions.",
+            where=a.stored_key.name,
+            why="one selection is of another version of the images",
+            fix="load the two selections apart",
+        )
+    return replace(a, parts=parts, stale=tuple(dict.fromkeys([*a.stale, *b.stale])))
+
+
+def common(a: Selection, b: Selection) -> Selection:
+    """The views of both.
+
+    Raises:
+        SelectionError: the selections do not go together.
+    """
+    _check_alike(a, b)
+    return _kept(a, _views(b), inside=True)
+
+
+def minus(a: Selection, b: Selection) -> Selection:
+    """The views of `a` that are not in `b`.
+
+    Raises:
+        SelectionError: the selections do not go together.
+    """
+    _check_alike(a, b)
+    return _kept(a, _views(b), inside=False)
+
+
+def filtered(parts: Iterable[Block], keep: Callable[[Block, ViewRow], bool]) -> tuple[Block, ...]:
+    """Blocks of the views that are kept, without those that are left empty."""
+    made = (block.part([i for i, view in enumerate(block.views) if keep(block, view)]) for block in parts)
+    return tuple(block for block in made if len(block))
+
+
+def _check_alike(a: Selection, b: Selection) -> None:
+    for what, mine, theirs in (
+        ("stores", str(a.store.root), str(b.store.root)),
+        ("keys", a.stored_key.name, b.stored_key.name),
+        ("layers", ", ".join(a.layers), ", ".join(b.layers)),
+    ):
+        if mine != theirs:
+            raise SelectionError(
+                f"the selections are of different {what}.",
+                where=a.stored_key.name,
+                why=f"one has {mine}, the other {theirs}",
+                fix="select with the same encoder and layers; `concat` puts channels side by side",
+            )
+
+
+def _views(selection: Selection) -> set[View]:
+    return {(b.scene, b.scene_row.digest, position) for b in selection.parts for position in b.positions}
+
+
+def _kept(selection: Selection, views: Collection[View], *, inside: bool) -> Selection:
+    def keep(block: Block, view: ViewRow) -> bool:
+        return ((block.scene, block.scene_row.digest, view.position) in views) == inside
+
+    return replace(selection, parts=filtered(selection.parts, keep))
+
+
+def _joined(parts: Iterable[Block]) -> tuple[Block, ...]:
+    """One block for what lies together, in order of scene and position."""
+    together: dict[tuple, list[Block]] = defaultdict(list)
+    for block in parts:
+        places = tuple(place.origin for place in block.places.values())
+        together[block.scene, block.scene_row.digest, block.bundle.id, places].append(block)
+    blocks = [_merged(group) for group in together.values()]
+    return tuple(sorted(blocks, key=lambda b: (natural(b.scene), min(b.positions, default=0))))
+
+
+def _merged(group: list[Block]) -> Block:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    order = sorted((view.position, n, i) for n, b in enumerate(group) for i, view in enumerate(b.views))
+
+    def gathered(values: Callable[[Block], tuple]) -> tuple:
+        return tuple(values(group[n])[i] for _, n, i in order)
+
+    places = {
+        layer: replace(place, rows=gathered(lambda block, layer=layer: block.places[layer].rows))
+        for layer, place in first.places.items()
+    }
+    missing = {name: why for block in group for name, why in block.missing.items()}
+    rows, views = gathered(lambda block: block.rows), gathered(lambda block: block.views)
+    return replace(first, rows=rows, views=views, places=places, missing=missing)
