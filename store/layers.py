@@ -5,7 +5,8 @@
 `norm` (= `last`)     the last block after the final norm
 `patch_embed`         tokens before the first block
 `frame7`, `global7`   alternating attention of set encoders
-`k/m`                 a share of the depth n: block max(1, floor(k*n/m + 0.5)) - 1
+`k/m`                 a share of the depth n: block max(1, floor(k*n/m + 0.5)) - 1, of set encoders
+                      the global attention of that number
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def resolve_layers(wanted: Iterable[str], available: Iterable[str], depth: int) 
         LayerError: a name is outside the grammar or the encoder does not have it.
     """
     have, wanted = tuple(available), (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    resolved = [_resolve(name.strip(), depth) for name in wanted]
+    kind = "global" if any(name.startswith("global") for name in have) else "block"
+    resolved = [_resolve(name.strip(), depth, kind) for name in wanted]
     for asked, name in zip(wanted, resolved, strict=True):
         if name not in have:
             raise LayerError(
@@ -46,7 +48,7 @@ def resolve_layers(wanted: Iterable[str], available: Iterable[str], depth: int) 
     return tuple(dict.fromkeys(resolved))
 
 
-def _resolve(name: str, depth: int) -> str:
+def _resolve(name: str, depth: int, kind: str) -> str:
     if name == "last":
         return "norm"
     share = _SHARE.fullmatch(name)
@@ -60,7 +62,7 @@ def _resolve(name: str, depth: int) -> str:
             why="a share of the depth is at most 1",
             fix="write 1/4, 1/2, 3/4 or last",
         )
-    return f"block{max(1, (2 * k * depth + m) // (2 * m)) - 1}" if depth else "norm"
+    return f"{kind}{max(1, (2 * k * depth + m) // (2 * m)) - 1}" if depth else "norm"
 
 
 def check_layer(name: str) -> str:
@@ -99,6 +101,9 @@ def layer_order(name: str) -> tuple[int, int, str]:
 
 
 def _summary(names: tuple[str, ...]) -> str:
-    blocks = sum(re.fullmatch(r"block[0-9]+", name) is not None for name in names)
-    others = [name for name in names if "block" not in name]
-    return ", ".join([*([f"block0 to block{blocks - 1}"] if blocks else []), *others])
+    runs = []
+    for kind in ("block", "frame", "global"):
+        count = sum(re.fullmatch(rf"{kind}[0-9]+", name) is not None for name in names)
+        runs += [f"{kind}0 to {kind}{count - 1}"] if count else []
+    others = [name for name in names if not re.match("block|frame|global", name)]
+    return ", ".join([*runs, *others])

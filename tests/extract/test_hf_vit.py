@@ -33,11 +33,15 @@ MODELS = {
     "mae": ("ViTMAE", {**MLP, "decoder_hidden_size": 24, "decoder_num_hidden_layers": 1}),
     "vit": ("ViT", MLP),
     "siglip": ("SiglipVision", MLP),
+    "dinov3": ("DINOv3ViT", {**MLP, "num_register_tokens": 2}),
+    "dinov3_gated": ("DINOv3ViT", {**MLP, "use_gated_mlp": True, "query_bias": False, "value_bias": False}),
+    "ijepa": ("IJepa", MLP),
 }
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 NORMALISATION = {"clip": CLIP, "vit": HALF, "siglip": HALF}
+ANY_SIZE = ("dinov2", "registers", "dinov3")  # interpolate without being told to
 GRIDS = {"native": (4, 4), "landscape": (3, 5), "portrait": (7, 2), "as_many_tokens": (2, 8)}
 
 
@@ -95,7 +99,7 @@ def normalised(name: str, batch: ViewBatch) -> torch.Tensor:
 def expected(name: str, batch: ViewBatch) -> tuple[list[torch.Tensor], torch.Tensor]:
     """The library's hidden states and final output, [N, S, D], tokens in the order of the image."""
     model, images = library(name), normalised(name, batch)
-    options = {} if name.startswith(("dinov2", "registers")) else {"interpolate_pos_encoding": True}
+    options = {} if name.startswith(ANY_SIZE) else {"interpolate_pos_encoding": True}
     if name == "mae":
         model.config.mask_ratio = 0.0
     out = model(images, output_hidden_states=True, **options)
@@ -173,8 +177,14 @@ def test_stops_after_the_last_wanted_layer(encoder: HfViT, layers: tuple[str, ..
 
 
 def test_prefix_names(saved: Callable[[str], Path]):
-    names = {name: loaded(saved(name)).prefix_names() for name in ("dinov2", "registers", "siglip")}
-    assert names == {"dinov2": ("cls",), "registers": ("cls", "reg0", "reg1"), "siglip": ()}
+    kinds = ("dinov2", "registers", "siglip", "ijepa")
+    names = {name: loaded(saved(name)).prefix_names() for name in kinds}
+    assert names == {
+        "dinov2": ("cls",),
+        "registers": ("cls", "reg0", "reg1"),
+        "siglip": (),
+        "ijepa": (),
+    }
 
 
 def test_layers_that_are_not_there(encoder: HfViT):
