@@ -117,7 +117,8 @@ class Bundle:
         id: 16 hex digits over the grid and the image digests of the rows.
         grid: (rows, cols) tokens.
         scenes: runs of rows in order; they cover 0:len(bundle) without gaps.
-        sets: runs of rows for features of whole sets; empty for features of single views.
+        sets: for features of whole sets, runs of as many rows each that follow each other; empty for
+            features of single views.
     """
 
     id: str
@@ -127,6 +128,11 @@ class Bundle:
 
     def __len__(self) -> int:
         return self.scenes[-1].stop
+
+    @property
+    def together(self) -> int:
+        """How many rows are encoded together: the views of a set, or 1."""
+        return self.sets[0].stop if self.sets else 1
 
     @property
     def folder(self) -> str:
@@ -172,6 +178,10 @@ class Bundle:
         starts = [0, *(row.stop for row in bundle.scenes)]
         if not bundle.scenes or starts[:-1] != [row.start for row in bundle.scenes]:
             raise ValueError("the scenes' rows do not follow each other")
+        size = bundle.together
+        runs = [(k * size, (k + 1) * size) for k in range(len(bundle) // max(1, size))]
+        if bundle.sets and [(row.start, row.stop) for row in bundle.sets] != runs:
+            raise ValueError("the sets' rows do not follow each other, or sets differ in size")
         return bundle
 
 

@@ -16,6 +16,7 @@ from .feature_store import FeatureStore
 from .layers import STORAGES, layer_order, resolve_layers
 from .schema import Bundle, SceneRow, ViewRow, ViewSet
 from .selection import Selection
+from .set_runs import Run, is_set, set_runs
 from .split_lists import split_scenes
 from .stored_key import StoredKey
 from .view_sets import read_sets
@@ -44,7 +45,8 @@ def select(
         scene: glob over scene ids `<dataset>/<scene>`, or over scene names alone.
         dataset: dataset name.
         split: a split kept in the store, `test` for every `test/<dataset>`; or a .json or .txt file.
-        sets: keep the views of these sets, or of the sets in this file, only.
+        sets: keep the views of these sets, or of the sets in this file, only; of an encoder that sees
+            whole sets, keep these very sets.
         views: keep these `<dataset>/<scene>/<frame>` only.
         storage: f32 | f16 | bf16 | u8; None = the most exact one that is stored.
         version: digest (or its first digits) of an older version of a scene.
@@ -60,7 +62,10 @@ def select(
     wanted = _scene_filter(store, scene, dataset, split)
     scenes = [scene_id for scene_id in sorted(store.catalog.rows, key=natural) if wanted(scene_id)]
     rows = {scene_id: _rows_of(store, stored, scene_id, version, asked) for scene_id in scenes}
+    sets = read_sets(sets) if isinstance(sets, str | Path) else sets
     found = [row for of_scene in rows.values() for row in of_scene]
+    if stored.key.context == "set" and sets is not None:
+        found, sets = _of_sets(store, found, list(sets)), None
     names = _layer_names(stored, [_layers_of(stored, bundle) for bundle, _ in found], asked)
     keep, missing = _view_filter(sets, views), cache(partial(_missing, store, stored))
     parts = [_block(store, stored, bundle, row, names, storage, keep, missing) for bundle, row in found]
@@ -94,6 +99,8 @@ def _rows_of(
         return -len(layers & set(asked or layers)), -len(layers), row.start - row.stop, bundle.id
 
     rows.sort(key=fullness)
+    if stored.key.context == "set":
+        return set_runs(catalog, rows)
     taken: set[int] = set()
     chosen = []
     for bundle, row in rows:
@@ -102,6 +109,16 @@ def _rows_of(
             taken |= positions
             chosen.append((min(positions), bundle, row))
     return [(bundle, row) for _, bundle, row in sorted(chosen, key=lambda item: item[0])]
+
+
+def _of_sets(store: FeatureStore, runs: list[Run], sets: list[ViewSet]) -> list[Run]:
+    """The runs that are one of these sets."""
+    views = store.catalog.views
+    return [
+        (bundle, run)
+        for bundle, run in runs
+        if any(is_set(one, run.id, views(bundle)[run.start : run.stop]) for one in sets)
+    ]
 
 
 def _layers_of(stored: StoredKey, bundle: Bundle) -> dict[str, tuple[str, ...]]:
@@ -198,9 +215,7 @@ def _scene_filter(store: FeatureStore, scene: str | None, dataset: str | None, s
     return wanted
 
 
-def _view_filter(sets: Iterable[ViewSet] | str | Path | None, views: Iterable[str] | None) -> Any:
-    if isinstance(sets, str | Path):
-        sets = read_sets(sets)
+def _view_filter(sets: Iterable[ViewSet] | None, views: Iterable[str] | None) -> Any:
     in_sets = None if sets is None else {(s.scene, d) for s in sets for d in s.images}
     named = None if views is None else set(views)
 

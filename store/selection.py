@@ -18,6 +18,8 @@ from ..errors import SelectionError, did_you_mean
 from .block import Block
 from .feature_store import FeatureStore
 from .key import FeatureKey, digest
+from .schema import ViewSet
+from .set_runs import is_set
 from .stored_key import StoredKey
 
 
@@ -115,6 +117,11 @@ class Selection:
             )
         return replace(self, parts=parts)
 
+    def of_set(self, view_set: ViewSet) -> Selection | None:
+        """Of an encoder that sees whole sets, the features of this very set; None where there are none."""
+        parts = tuple(block for block in self.parts if is_set(view_set, block.scene, block.members))
+        return replace(self, parts=parts) if parts else None
+
     def table(self) -> list[dict[str, Any]]:
         """One row per view: scene, frame, position, grid, bundle, row, image digest."""
         return [
@@ -174,9 +181,16 @@ class Selection:
 
     def _find(self, scene: str, view: str) -> tuple[Block, int]:
         part = self.scene(scene)
-        for block in part.parts:
-            if view in block.names:
-                return block, block.names.index(view)
+        found = [block for block in part.parts if view in block.names]
+        if len(found) > 1:
+            raise SelectionError(
+                f"view {view!r} is in {len(found)} of the selected sets, and has other features in each.",
+                where=scene,
+                why=f"{self.key.encoder} sees whole sets",
+                fix="select one of them with sets=[view_set]",
+            )
+        for block in found:
+            return block, block.names.index(view)
         raise SelectionError(
             f"view {view!r} is not in the selection.",
             where=scene,
