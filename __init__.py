@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import StrataError
     from .extract.encoders.base import Encoder, FeatureMap, ViewBatch
+    from .extract.encoders.feature_extractor import feature_extractor
     from .extract.encoders.registry import create as create_encoder
     from .extract.encoders.vggt.model import VGGT
     from .store.feature_store import FeatureStore
@@ -34,6 +35,7 @@ __all__ = [
     "ViewBatch",
     "ViewSet",
     "create_encoder",
+    "feature_extractor",
     "open_store",
 ]
 
@@ -48,6 +50,7 @@ _HOMES = {
     "ViewBatch": "extract.encoders.base:ViewBatch",
     "ViewSet": "store.schema:ViewSet",
     "create_encoder": "extract.encoders.registry:create",
+    "feature_extractor": "extract.encoders.feature_extractor:feature_extractor",
 }
 
 

@@ -45,11 +45,12 @@ class BundlePass:
         self.worker, self.plan, self.part = worker, worker.plan, part
         self.layers, self.others, self.keeper = layers, others, keeper
         self.unit = next(iter(part.layers.values())).arrays["tokens"].unit
-        needs = self.plan.encoder.info.needs
+        info, needs = self.plan.encoder.info, self.plan.encoder.info.needs
         self.request = Request(
             preprocess=self.plan.key.preprocess,
             grid=part.bundle.grid,
-            patch=self.plan.encoder.info.patch_size,
+            patch=info.patch_size,
+            stride=info.stride,
             points=("points" in others and bool(others["points"].rows)) or "token_point_world" in needs,
             depth=("geometry" in others and bool(others["geometry"].rows)) or "depth_m" in needs,
         )

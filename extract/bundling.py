@@ -80,13 +80,15 @@ class Versions:
     updated: tuple[tuple[Bundle, tuple[ViewRow, ...]], ...]
 
 
-def scene_grids(sizes: Sequence[tuple[int, int]], preprocess: Preprocess, patch: int) -> list[Size]:
+def scene_grids(
+    sizes: Sequence[tuple[int, int]], preprocess: Preprocess, patch: int, stride: int | None = None
+) -> list[Size]:
     """The token grid of each view of a scene, from the views' (width, height)."""
     if preprocess.orient == "scene" and sizes:
         # The most common size speaks for the scene; of several, the first.
         (width, height), _ = Counter(sizes).most_common(1)[0]
-        return [preprocess.resolve_grid(width, height, patch)] * len(sizes)
-    return [preprocess.resolve_grid(width, height, patch) for width, height in sizes]
+        return [preprocess.resolve_grid(width, height, patch, stride)] * len(sizes)
+    return [preprocess.resolve_grid(width, height, patch, stride) for width, height in sizes]
 
 
 def version_scenes(wants: Sequence[Want], catalog: Catalog) -> Versions:

@@ -80,8 +80,9 @@ def device_name(device: str) -> str:
 
 
 def _cameras(plan: Plan, part: BundlePlan) -> list[PlacedCamera]:
+    info = plan.encoder.info
     request = Request(
-        preprocess=plan.key.preprocess, grid=part.bundle.grid, patch=plan.encoder.info.patch_size
+        preprocess=plan.key.preprocess, grid=part.bundle.grid, patch=info.patch_size, stride=info.stride
     )
     return [
         unknown_camera() if source is None else placed_camera(source.view, request) for source in part.sources

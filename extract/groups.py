@@ -76,16 +76,17 @@ class Groups:
 
     def others(self, bundle: Bundle) -> dict[str, GroupSpec]:
         """`images`, `geometry` and `points`, as far as they are kept."""
-        preprocess, patch = self.key.preprocess, self.encoder.info.patch_size
-        size = (bundle.grid[0] * patch, bundle.grid[1] * patch)
+        preprocess, info = self.key.preprocess, self.encoder.info
+        patch, stride, size = info.patch_size, info.stride, info.pixels(bundle.grid)
         pixels = size[0] * size[1]
         unit = self._unit(bundle, shard_views(unit_views(8 * pixels), 4 * pixels))
         attributes = self.geometry_attributes(bundle)
-        images = image_group(preprocess, patch, bundle, size, unit, images=self.views == "all")
-        points = points_group(preprocess, bundle, unit, attributes)
+        keep_images = self.views == "all"
+        images = image_group(preprocess, patch, bundle, size, unit, images=keep_images, stride=stride)
+        points = points_group(preprocess, patch, bundle, unit, attributes, stride)
         if self.views == "none":
             return {"images": images, "points": points}
-        geometry = view_geometry_group(preprocess, patch, bundle, size, unit, attributes)
+        geometry = view_geometry_group(preprocess, patch, bundle, size, unit, attributes, stride)
         return {"images": images, "geometry": geometry, "points": points}
 
     def geometry_attributes(self, bundle: Bundle) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..configs.schema import ExtractConfig
 from ..errors import DiskFullError
 from ..store.catalog import Catalog
 from ..store.feature_store import FeatureStore
-from ..store.key import FeatureKey, Preprocess
+from ..store.key import FeatureKey
 from ..store.layers import resolve_layers
 from ..store.layout import GroupSpec
 from ..store.schema import MAX_BUNDLE_VIEWS, Bundle, ViewRow, ViewSet, scene_geometry
@@ -185,8 +185,8 @@ def _assign(
     root: Path, scenes: Iterable[PackedScene], groups: Groups, sets: Sequence[ViewSet]
 ) -> tuple[Versions, list[Assigned]]:
     """What changes in the catalog, and the bundles that hold what is wanted."""
-    patch, of_sets = groups.encoder.info.patch_size, groups.key.context == "set"
-    by_scene = {scene.id: _wants(scene, groups.key.preprocess, patch) for scene in scenes}
+    of_sets = groups.key.context == "set"
+    by_scene = {scene.id: _wants(scene, groups) for scene in scenes}
     views = [want for wants in by_scene.values() for want in wants]
     stored = FeatureStore.open(root).catalog if (root / "zarr.json").exists() else Catalog(root / "catalog")
     versions = version_scenes(views, stored)
@@ -228,8 +228,9 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _wants(scene: PackedScene, preprocess: Preprocess, patch: int) -> list[Want]:
-    grids = scene_grids([view.source_size for view in scene.views], preprocess, patch)
+def _wants(scene: PackedScene, groups: Groups) -> list[Want]:
+    sizes, info = [view.source_size for view in scene.views], groups.encoder.info
+    grids = scene_grids(sizes, groups.key.preprocess, info.patch_size, info.stride)
     by_grid: dict[tuple[int, int], list[ViewRow]] = defaultdict(list)
     for view, grid in zip(scene.views, grids, strict=True):
         row = ViewRow(

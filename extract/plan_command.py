@@ -8,6 +8,7 @@ from ..configs.schema import ExtractConfig
 from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey
 from ..store.writer import GroupWriter
+from .encoders.base import EncoderInfo
 from .plan import Plan, free_bytes
 from .run import open_plan
 
@@ -30,7 +31,7 @@ def _lines(plan: Plan, needed: int, free: int, batch: int) -> list[tuple[str, st
     info, left = plan.encoder.info, plan.views_left
     widths = ", ".join(f"{layer} {plan.encoder.width(layer)} {kind}" for layer, kind in plan.storages.items())
     return [
-        ("encoder", f"{info.name}  patch {info.patch_size}  key {plan.key.id} ({_nearest(plan)})"),
+        ("encoder", f"{info.name}  patch {_patches(info)}  key {plan.key.id} ({_nearest(plan)})"),
         ("layers", widths),
         ("scenes", f"{len(plan.scenes):,} scenes, {plan.views:,} views in {_bundles(plan)}"),
         ("output", _output(plan, needed)),
@@ -38,6 +39,10 @@ def _lines(plan: Plan, needed: int, free: int, batch: int) -> list[tuple[str, st
         ("time", _time(plan, left)),
         ("resume", f"{plan.views - left:,} of {plan.views:,} views are there"),
     ]
+
+
+def _patches(info: EncoderInfo) -> str:
+    return f"{info.patch_size} every {info.stride}" if info.stride else str(info.patch_size)
 
 
 def _nearest(plan: Plan) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..store.key import Preprocess, Size
+from ..store.key import Preprocess, Size, pixels_of_grid
 from .packed_scene import PackedScene, PackedView
 from .preprocess import Placement, place, place_image, place_intrinsics, place_plane, token_from_source_px
 from .scenes.decode import decode_view
@@ -23,7 +23,7 @@ class Request:
     """What is wanted of a view.
 
     Attributes:
-        preprocess, grid, patch: how it is placed.
+        preprocess, grid, patch, stride: how it is placed; tokens are `stride` pixels apart, None = a patch.
         points: token points are wanted.
         depth: preprocessed depth is wanted.
     """
@@ -31,13 +31,14 @@ class Request:
     preprocess: Preprocess
     grid: Size
     patch: int
+    stride: int | None = None
     points: bool = False
     depth: bool = False
 
     @property
     def target(self) -> Size:
         """(H, W)."""
-        return self.grid[0] * self.patch, self.grid[1] * self.patch
+        return pixels_of_grid(self.grid, self.patch, self.stride)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,6 +102,8 @@ def prepare(scene: PackedScene, packed: PackedView, request: Request) -> Prepare
             request.grid,
             request.preprocess.fit,
             source_size=packed.source_size,
+            patch=request.patch,
+            stride=request.stride,
         )
     if request.depth and depth_m is not None:
         placed = place_plane(depth_m, placement)
@@ -109,7 +112,7 @@ def prepare(scene: PackedScene, packed: PackedView, request: Request) -> Prepare
         depth_m=placed,
         valid=None if placed is None else placed > 0,  # decoding leaves 0 wherever depth is not valid
         points=points,
-        camera=_camera(view, placement, request.patch, packed.packed_from_source_px),
+        camera=_camera(view, placement, request, packed.packed_from_source_px),
         scene_scale_m=scene.scene_scale_m,
         grid=request.grid,
         decode_s=time.perf_counter() - start,
@@ -119,7 +122,7 @@ def prepare(scene: PackedScene, packed: PackedView, request: Request) -> Prepare
 def placed_camera(packed: PackedView, request: Request) -> PlacedCamera:
     """The cameras of a view, without decoding its image."""
     placement = place(packed.width, packed.height, request.target, request.preprocess.fit)
-    return _camera(packed.view(), placement, request.patch, packed.packed_from_source_px)
+    return _camera(packed.view(), placement, request, packed.packed_from_source_px)
 
 
 def unknown_camera() -> PlacedCamera:
@@ -131,12 +134,16 @@ def unknown_camera() -> PlacedCamera:
     )
 
 
-def _camera(view: View, placement: Placement, patch: int, packed_from_source_px: np.ndarray) -> PlacedCamera:
+def _camera(
+    view: View, placement: Placement, request: Request, packed_from_source_px: np.ndarray
+) -> PlacedCamera:
     nothing = unknown_camera()
     K_px = nothing.K_px if view.K_px is None else place_intrinsics(view.K_px, placement)
     pose = view.world_from_cam
     return PlacedCamera(
         K_px=K_px,
         cam_from_world=nothing.cam_from_world if pose is None else np.linalg.inv(pose),
-        token_from_source_px=token_from_source_px(placement, patch, packed_from_source_px),
+        token_from_source_px=token_from_source_px(
+            placement, request.patch, packed_from_source_px, request.stride
+        ),
     )

@@ -102,18 +102,24 @@ def place_intrinsics(K_px: np.ndarray, placement: Placement) -> np.ndarray:
 
 
 def token_from_source_px(
-    placement: Placement, patch: int, packed_from_source_px: np.ndarray | None = None
+    placement: Placement,
+    patch: int,
+    packed_from_source_px: np.ndarray | None = None,
+    stride: int | None = None,
 ) -> np.ndarray:
     """[2, 3] A with [col, row] = A [u, v, 1]; integer token coordinate = token centre.
 
     Args:
         placement: of the image that is placed.
-        patch: pixels per token.
+        patch: pixels per token side; the first token's centre is half of that from the border.
         packed_from_source_px: [3, 3], where that image was made from a larger one, whose pixels are meant.
+        stride: pixels between neighbouring tokens; None = a patch.
     """
     sx, tx, sy, ty = placement.affine
-    col = [sx / patch, 0, (tx + 0.5) / patch - 0.5]
-    row = [0, sy / patch, (ty + 0.5) / patch - 0.5]
+    step = stride or patch
+    first = patch / (2 * step)
+    col = [sx / step, 0, (tx + 0.5) / step - first]
+    row = [0, sy / step, (ty + 0.5) / step - first]
     A = np.array([col, row])
     return A if packed_from_source_px is None else A @ packed_from_source_px
 

@@ -197,7 +197,7 @@ def _check_index(setup: Setup) -> None:
 def _plan(setup: Setup) -> Plan:
     """What `Worker` needs to know; which bundles there are comes with the jobs."""
     config = setup.config
-    encoder = create(config.encoder, config.weights)
+    encoder = create(config.encoder, config.weights, config.stride)
     _check_weights(setup, encoder)
     return Plan(
         root=setup.root,

@@ -125,7 +125,7 @@ def open_plan(config: ExtractConfig, *, encoder: Encoder | None = None, measure:
     _check_words(config, own=encoder is not None)
     index = ShardIndex.open(config.shards)
     device, planning = _devices(config)
-    encoder = encoder or create(config.encoder, config.weights)
+    encoder = encoder or create(config.encoder, config.weights, config.stride)
     compute = resolve_compute(config.compute, device, encoder)
     encoder = encoder.to(planning, getattr(torch, compute))
     plan = make_plan(config, index, encoder, device=planning, compute=compute, measure=measure)
@@ -195,7 +195,7 @@ def _declare(plan: Plan, config: ExtractConfig) -> None:
     store = FeatureStore.create(plan.root)
     info = plan.encoder.info
     store.declare_key(plan.key, info.patch_size, info.depth)
-    store.declare_preprocess(plan.key.preprocess, info.patch_size)
+    store.declare_preprocess(plan.key.preprocess, info.patch_size, info.stride)
     catalog = store.catalog
     for bundle, views in plan.versions.updated:
         catalog.write(bundle, views)

@@ -86,11 +86,12 @@ def sample_views(
     largest = dict.fromkeys(layers, 0.0)
     start, done = time.perf_counter(), 0
     for scene, positions in chosen:
-        grids = scene_grids([v.source_size for v in scene.views], key.preprocess, encoder.info.patch_size)
+        sizes, info = [v.source_size for v in scene.views], encoder.info
         request = Request(
             preprocess=key.preprocess,
-            grid=grids[positions[0]],
-            patch=encoder.info.patch_size,
+            grid=scene_grids(sizes, key.preprocess, info.patch_size, info.stride)[positions[0]],
+            patch=info.patch_size,
+            stride=info.stride,
             points=True,
             depth=True,
         )

@@ -5,6 +5,9 @@ largest centred box of the grid's aspect inside the image, with `pad` the smalle
 `stretch` the image itself. A pixel belongs to the cell that holds its centre. An image that was packed
 smaller keeps the cells of its source: they are laid over fewer pixels.
 
+Where patches overlap, the box is that of the whole image, and a cell is the square of side `stride` around a
+token's centre: what no other token is nearer to. The cells then leave out a border of (patch - stride) / 2.
+
 The token point is the unprojection of one *source* pixel: the median by depth among those within 5 %
 of the cell's median depth. So it lies on a surface, never between two. A token is valid when at least
 half of the pixels of its cell have depth; pixels that a border puts into the cell count as without.
@@ -20,7 +23,7 @@ import numpy as np
 import torch
 
 from ..kernels.geometry import transform, unproject
-from ..store.key import Size
+from ..store.key import Size, pixels_of_grid
 
 WITHIN = 0.05
 
@@ -46,6 +49,8 @@ def token_points(
     fit: str,
     *,
     source_size: tuple[int, int] | None = None,
+    patch: int = 1,
+    stride: int | None = None,
 ) -> CellPoints:
     """Token points of one view.
 
@@ -56,9 +61,12 @@ def token_points(
         grid: (R, C).
         fit: crop | pad | stretch.
         source_size: (width, height) of the source's image, where these pixels were made from more.
+        patch, stride: as in `cell_starts`.
     """
     height, width = depth_m.shape
-    row_starts, col_starts = cell_starts(*(source_size or (width, height)), grid, fit, (width, height))
+    row_starts, col_starts = cell_starts(
+        *(source_size or (width, height)), grid, fit, (width, height), patch=patch, stride=stride
+    )
     v, row_inside = _padded(row_starts, height)
     u, col_inside = _padded(col_starts, width)
     depth = depth_m[v[:, None, :, None], u[None, :, None, :]]  # [R, C, h, w]
@@ -80,7 +88,14 @@ def token_points(
 
 
 def cell_starts(
-    width: int, height: int, grid: Size, fit: str, pixels: tuple[int, int] | None = None
+    width: int,
+    height: int,
+    grid: Size,
+    fit: str,
+    pixels: tuple[int, int] | None = None,
+    *,
+    patch: int = 1,
+    stride: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """First pixel of each token row [R + 1] and column [C + 1], on a lattice that goes on beyond the image.
 
@@ -91,23 +106,31 @@ def cell_starts(
         grid: (R, C).
         fit: crop | pad | stretch.
         pixels: (width, height) of the image whose pixels are meant; None = the source's own.
+        patch, stride: of an encoder whose patches overlap; without a stride the patch size is no matter.
     """
-    rows, cols = grid
+    step = stride or patch
+    rows, cols = pixels_of_grid(grid, patch, stride)  # of the image that the encoder sees
     across, down = pixels or (width, height)
-    wide = width * rows >= height * cols  # the image is wider than the grid
+    wide = width * rows >= height * cols  # the image is wider than that
     if fit == "stretch":
         box_w, box_h, unit = width, height, 1
     elif wide == (fit == "crop"):
         box_w, box_h, unit = height * cols, height * rows, rows
     else:
         box_w, box_h, unit = width * cols, width * rows, cols
-    return _starts(height, down, box_h, unit, rows), _starts(width, across, box_w, unit, cols)
+    down_starts = _starts(height, down, box_h, unit, _edges(grid[0], step), rows)
+    return down_starts, _starts(width, across, box_w, unit, _edges(grid[1], step), cols)
 
 
-def _starts(length: int, pixels: int, box: int, unit: int, cells: int) -> np.ndarray:
-    """ceil of x pixels/length - 1/2 for x = length/2 + (box/unit) (2 i - cells)/(2 cells), i = 0..cells."""
-    edges = length * cells * unit + box * (2 * np.arange(cells + 1, dtype=np.int64) - cells)
-    return -(-(edges * pixels - length * cells * unit) // (2 * length * cells * unit))
+def _edges(cells: int, step: int) -> np.ndarray:
+    """[cells + 1] twice the distance of the cells' edges from the image's middle, in its pixels."""
+    return step * (2 * np.arange(cells + 1, dtype=np.int64) - cells)
+
+
+def _starts(length: int, pixels: int, box: int, unit: int, edges: np.ndarray, side: int) -> np.ndarray:
+    """ceil of x pixels/length - 1/2 for x = length/2 + (box/unit) edges/(2 side)."""
+    whole = length * side * unit
+    return -(-((whole + box * edges) * pixels - whole) // (2 * whole))
 
 
 def _padded(starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

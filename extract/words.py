@@ -45,6 +45,7 @@ def feature_key(config: ExtractConfig, encoder: Encoder, compute: str) -> Featur
         encoder=info.name,
         weights=encoder.weights_digest(),
         preprocess=preprocess_of(config),
+        stride=info.stride,
         compute=compute,
         context=info.context,
         numerics=info.numerics,

@@ -135,7 +135,8 @@ class CorrespondenceRun:
     def _scene_job(self, part: Selection, placed: list[PlacedSet]) -> Job:
         scene = part.scenes[0]
         geometry = [[b.bundle.id, b.scene_row.geometry] for b in part.blocks()]
-        pixels = [part.key.preprocess.to_dict(), part.stored_key.patch_size]
+        patches = [part.stored_key.patch_size, *([part.key.stride] if part.key.stride else [])]
+        pixels = [part.key.preprocess.to_dict(), *patches]
         sets = [one.view_set.to_dict() for one in placed]
         return Job(
             path=part_path(self.out, SCENES, scene),

@@ -65,7 +65,7 @@ def _record(selection: Selection, pairs: int, agreeing: int, compared: int) -> R
     reason = "no covisible pair of views" if not pairs else "no pixel of a pair has depth in both views"
     return Record(
         probe="correspondence",
-        protocol=f"{selection.key.preprocess.folder}-p{selection.stored_key.patch_size}",
+        protocol=selection.stored_key.pixels_folder.removeprefix("pixels/"),
         encoder="",
         key="",
         layer="",

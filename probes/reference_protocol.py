@@ -45,7 +45,7 @@ class ReferenceProtocol(CellProtocol):
 
     def read(self, block: Block, rows: list[int]) -> list[ViewPoints]:
         # One view at a time: pixels of many views in float64 would not fit.
-        return [_view_points(block.geometry([row]), block.patch) for row in rows]
+        return [_view_points(block.geometry([row]), block.patch, block.stride) for row in rows]
 
     def ids(self, world: Tensor, valid: Tensor, scene_scale_m: float | None) -> Tensor:
         return reference_ids(world, valid, self.voxel)
@@ -57,19 +57,20 @@ class ReferenceProtocol(CellProtocol):
         return {"voxel": self.voxel}
 
 
-def pool_patches(world: Tensor, mask: Tensor, patch: int) -> tuple[Tensor, Tensor]:
+def pool_patches(world: Tensor, mask: Tensor, patch: int, stride: int | None = None) -> tuple[Tensor, Tensor]:
     """Token points and their validity.
 
     Args:
         world: [V, H, W, 3] f32 world points, masked pixels included.
         mask: [V, H, W] bool.
         patch: pixels per token side; windows that stick out are averaged over their real pixels.
+        stride: pixels between windows; None = a patch.
 
     Returns:
         [V, P, 3] mean point of all pixels, and [V, P] bool, at least half of them in the mask.
     """
-    points = avg_pool2d(world.movedim(-1, 1), patch, ceil_mode=True)  # [V, 3, R, C]
-    share = avg_pool2d(mask[:, None].float(), patch, ceil_mode=True)
+    points = avg_pool2d(world.movedim(-1, 1), patch, stride, ceil_mode=True)  # [V, 3, R, C]
+    share = avg_pool2d(mask[:, None].float(), patch, stride, ceil_mode=True)
     return points.flatten(2).mT, share.flatten(1) >= 0.5
 
 
@@ -98,12 +99,12 @@ def reference_metrics(score: VoxelCosine) -> dict[str, float | None]:
     }
 
 
-def _view_points(geometry: ViewGeometry, patch: int) -> ViewPoints:
+def _view_points(geometry: ViewGeometry, patch: int, stride: int) -> ViewPoints:
     depth_m = torch.from_numpy(geometry.depth_m).double()  # [1, H, W]
     mask = torch.from_numpy(geometry.valid)
     world_from_cam = invert_rigid(torch.from_numpy(geometry.cam_from_world))
     K_px = torch.from_numpy(geometry.K_px)
     world = unproject_depth(depth_m.where(mask, 0.0), K_px, world_from_cam).float()
-    points, valid = pool_patches(world, mask, patch)
+    points, valid = pool_patches(world, mask, patch, stride)
     centre = world_from_cam[0, :3, 3]
     return ViewPoints(world=points[0], valid=valid[0] & points[0].isfinite().all(-1), centre=centre)

@@ -159,7 +159,7 @@ def _surface(block: Block, row: int, world: Tensor, valid: Tensor) -> SurfaceVie
     world, valid = world.flatten(0, 1), valid.flatten()
     uv_px, z = project(transform(cam_from_world, world.double()), K_px)
     normal = surface_normals(uv_px, z, depth_m, K_px, reach_px=block.patch // 2)
-    footprint_m = z * block.patch / (K_px[0, 0] * K_px[1, 1]).sqrt()
+    footprint_m = z * block.stride / (K_px[0, 0] * K_px[1, 1]).sqrt()
     return SurfaceView(
         world=world,
         valid=valid & (z > 0) & footprint_m.isfinite(),

@@ -15,7 +15,6 @@ from ..errors import LayerError, SelectionError, did_you_mean
 from .feature_store import FeatureStore
 from .group import StoredGroup
 from .layers import STORAGES, stored_name
-from .layout import pixels_folder
 from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
 
@@ -109,6 +108,11 @@ class Block:
     def patch(self) -> int:
         return self.stored_key.patch_size
 
+    @property
+    def stride(self) -> int:
+        """Pixels between the centres of neighbouring tokens: the patch, unless patches overlap."""
+        return self.stored_key.stride
+
     def width(self, layer: str) -> int:
         """Channels of a layer."""
         return self._layer(layer).array("tokens").spec.shape[-1]
@@ -201,28 +205,27 @@ class Block:
 
     @cached_property
     def _points(self) -> StoredGroup:
-        folder = f"points/{self.stored_key.key.preprocess.folder}/{self.bundle.geometry_folder}"
-        return self._there(folder, "points", "run `strata extract run` again with the shards as they are now")
+        return self._there(
+            f"{self.stored_key.points_folder}/{self.bundle.geometry_folder}",
+            "points",
+            "run `strata extract run` again with the shards as they are now",
+        )
 
     @cached_property
     def _view_geometry(self) -> StoredGroup:
         return self._there(
-            f"{self._pixels_folder}/{self.bundle.geometry_folder}",
+            f"{self.stored_key.pixels_folder}/{self.bundle.geometry_folder}",
             "depth and cameras",
             "run `strata extract run` again with views=geometry or views=all",
         )
 
     def _pixels(self, array: str) -> StoredGroup:
         return self._there(
-            f"{self._pixels_folder}/{self.bundle.folder}",
+            f"{self.stored_key.pixels_folder}/{self.bundle.folder}",
             "images" if array == "image" else "image maps",
             "run `strata extract run` again with views=all",
             array,
         )
-
-    @property
-    def _pixels_folder(self) -> str:
-        return pixels_folder(self.stored_key.key.preprocess, self.patch)
 
     def _there(self, folder: str, what: str, fix: str, array: str | None = None) -> StoredGroup:
         group = self.store.group(self.store.root / folder)

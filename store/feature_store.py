@@ -12,6 +12,7 @@ from .atomic import read_json, remove_abandoned
 from .catalog import Catalog
 from .group import StoredGroup
 from .key import FeatureKey, Preprocess, canonical_json
+from .layout import pixels_folder, points_folder
 from .schema import VERSION, ViewSet
 from .shard_io import OpenShards
 from .split_lists import Split
@@ -117,15 +118,15 @@ class FeatureStore:
         }
         write_if_changed(self.root / "features" / key.folder / "zarr.json", group_document(attributes))
 
-    def declare_preprocess(self, preprocess: Preprocess, patch_size: int) -> None:
+    def declare_preprocess(self, preprocess: Preprocess, patch_size: int, stride: int | None = None) -> None:
         """Put the documents of a preprocessing's folders in the store."""
-        attributes = {"preprocess": canonical_json(preprocess.to_dict())}
-        folder = preprocess.folder
-        write_if_changed(self.root / "points" / folder / "zarr.json", group_document(attributes))
-        write_if_changed(
-            self.root / "pixels" / f"{folder}-p{patch_size}" / "zarr.json",
-            group_document({**attributes, "patch_size": patch_size}),
-        )
+        attributes: dict[str, Any] = {"preprocess": canonical_json(preprocess.to_dict())}
+        patches = {"patch_size": patch_size, **({"stride": stride} if stride else {})}
+        points = points_folder(preprocess, patch_size, stride)
+        pixels = pixels_folder(preprocess, patch_size, stride)
+        of_points = {**attributes, **(patches if stride else {})}
+        write_if_changed(self.root / points / "zarr.json", group_document(of_points))
+        write_if_changed(self.root / pixels / "zarr.json", group_document({**attributes, **patches}))
 
     def select(self, encoder: str, **options: Any) -> Selection:
         """A lazy selection of one key's features; see `select.select`."""

@@ -96,14 +96,14 @@ class Preprocess:
         words = size.replace(":", "") if isinstance(size, str) else "x".join(map(str, size or ()))
         return readable(f"{self.fit}-{words}{'px' if self.pixels else ''}", digest(self.to_dict())[:6])
 
-    def resolve_grid(self, width: int, height: int, patch: int) -> Size:
-        """(rows, cols) tokens of an image of this size.
+    def resolve_grid(self, width: int, height: int, patch: int, stride: int | None = None) -> Size:
+        """(rows, cols) tokens of an image of this size, `stride` pixels apart (None = a patch).
 
         Raises:
-            ConfigError: `pixels` is no multiple of the patch.
+            ConfigError: `pixels` does not end with a patch.
         """
         if self.pixels is not None:
-            return _grid_of_pixels(self._oriented(self.pixels, width, height), patch)
+            return _grid_of_pixels(self._oriented(self.pixels, width, height), patch, stride or patch)
         if isinstance(self.grid, str):
             return aspect_grid(_aspect(self.grid), width, height)
         assert self.grid is not None
@@ -119,6 +119,12 @@ def aspect_grid(long_side: int, width: int, height: int) -> Size:
     """(rows, cols) with the long side `long_side` and the short side rounded half up."""
     short = max(1, (2 * long_side * min(width, height) + max(width, height)) // (2 * max(width, height)))
     return (short, long_side) if width >= height else (long_side, short)
+
+
+def pixels_of_grid(grid: Size, patch: int, stride: int | None = None) -> Size:
+    """(height, width) of the image whose tokens lie on this grid, `stride` pixels apart (None = a patch)."""
+    rows, cols = ((side - 1) * (stride or patch) + patch for side in grid)
+    return rows, cols
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,21 +223,21 @@ def _size(name: str, value: Any) -> Size:
     return (sizes[0], sizes[1])
 
 
-def _grid_of_pixels(pixels: Size, patch: int) -> Size:
-    if pixels[0] % patch or pixels[1] % patch:
-        near = [f"[{h},{w}]" for h, w in zip(*(_multiples(p, patch) for p in pixels), strict=True)]
+def _grid_of_pixels(pixels: Size, patch: int, stride: int) -> Size:
+    if any(side < patch or (side - patch) % stride for side in pixels):
+        near = [f"[{h},{w}]" for h, w in zip(*(_ends(p, patch, stride) for p in pixels), strict=True)]
         raise ConfigError(
-            f"pixels={list(pixels)} is no multiple of the patch size {patch}.",
+            f"pixels={list(pixels)} do not divide into patches.",
             where="pixels",
-            why="a token grid has whole patches only",
+            why=f"a token grid has whole patches only, of {patch} pixels every {stride}",
             fix=f"the nearest sizes that fit are {' and '.join(near)}; or give grid= in tokens",
         )
-    return pixels[0] // patch, pixels[1] // patch
+    return (pixels[0] - patch) // stride + 1, (pixels[1] - patch) // stride + 1
 
 
-def _multiples(length: int, patch: int) -> Size:
-    below = max(1, length // patch) * patch
-    return below, below if length % patch == 0 else below + patch
+def _ends(length: int, patch: int, stride: int) -> Size:
+    below = patch + max(0, (length - patch) // stride) * stride
+    return below, below if length <= below else below + stride
 
 
 def _listed(value: str | Size | None) -> str | list[int] | None:

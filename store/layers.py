@@ -101,9 +101,18 @@ def layer_order(name: str) -> tuple[int, int, str]:
 
 
 def _summary(names: tuple[str, ...]) -> str:
-    runs = []
+    """`block0 to block11 (each also .attn, .keys), norm`; where blocks are left out, all names."""
+    told = []
     for kind in ("block", "frame", "global"):
-        count = sum(re.fullmatch(rf"{kind}[0-9]+", name) is not None for name in names)
-        runs += [f"{kind}0 to {kind}{count - 1}"] if count else []
-    others = [name for name in names if not re.match("block|frame|global", name)]
-    return ", ".join([*runs, *others])
+        found = {int(m[1]): m[0] for name in names if (m := re.fullmatch(rf"{kind}([0-9]+)", name))}
+        if len(found) > 1 and set(found) == set(range(len(found))):
+            told.append(f"{kind}0 to {kind}{len(found) - 1}{_taps(names, kind, len(found))}")
+        else:
+            told += [name for name in names if name.startswith(kind)]
+    return ", ".join([*told, *(name for name in names if name in ("norm", "patch_embed"))])
+
+
+def _taps(names: tuple[str, ...], kind: str, blocks: int) -> str:
+    taps = sorted({name.partition(".")[2] for name in names if name.startswith(kind) and "." in name})
+    whole = [f".{tap}" for tap in taps if all(f"{kind}{k}.{tap}" in names for k in range(blocks))]
+    return f" (each also {', '.join(whole)})" if whole else ""

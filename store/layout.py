@@ -95,7 +95,13 @@ def layer_group(
 
 
 def image_group(
-    preprocess: Preprocess, patch: int, bundle: Bundle, size: Size, unit: int, images: bool = True
+    preprocess: Preprocess,
+    patch: int,
+    bundle: Bundle,
+    size: Size,
+    unit: int,
+    images: bool = True,
+    stride: int | None = None,
 ) -> GroupSpec:
     """The map from source pixels to tokens, and the images as the encoder saw them [V, H, W, 3] u8.
 
@@ -113,14 +119,20 @@ def image_group(
     )
     affine = _whole((views, 2, 3), ("view", "affine_row", "affine_col"))
     return GroupSpec(
-        folder=f"{pixels_folder(preprocess, patch)}/{bundle.folder}",
+        folder=f"{pixels_folder(preprocess, patch, stride)}/{bundle.folder}",
         arrays={**({"image": image} if images else {}), "token_from_source_px": affine},
         whole=("token_from_source_px",),
     )
 
 
 def view_geometry_group(
-    preprocess: Preprocess, patch: int, bundle: Bundle, size: Size, unit: int, attributes: dict[str, Any]
+    preprocess: Preprocess,
+    patch: int,
+    bundle: Bundle,
+    size: Size,
+    unit: int,
+    attributes: dict[str, Any],
+    stride: int | None = None,
 ) -> GroupSpec:
     """Depth, validity and cameras of the preprocessed views."""
     views, (height, width) = len(bundle), size
@@ -132,15 +144,22 @@ def view_geometry_group(
         "cam_from_world": _whole((views, 4, 4), ("view", "cam_row", "world_col")),
     }
     return GroupSpec(
-        folder=f"{pixels_folder(preprocess, patch)}/{bundle.geometry_folder}",
+        folder=f"{pixels_folder(preprocess, patch, stride)}/{bundle.geometry_folder}",
         arrays=arrays,
         whole=("K_px", "cam_from_world"),
         attributes=attributes,
     )
 
 
-def points_group(preprocess: Preprocess, bundle: Bundle, unit: int, attributes: dict[str, Any]) -> GroupSpec:
-    """One 3D point per token, the same for every encoder."""
+def points_group(
+    preprocess: Preprocess,
+    patch: int,
+    bundle: Bundle,
+    unit: int,
+    attributes: dict[str, Any],
+    stride: int | None = None,
+) -> GroupSpec:
+    """One 3D point per token, the same for every encoder without a stride."""
     rows, cols = bundle.grid
     shape, dims = (len(bundle), rows, cols), ("view", "row", "col")
     cell = {"unit": unit, "sharded": True, "blosc": True}
@@ -150,12 +169,20 @@ def points_group(preprocess: Preprocess, bundle: Bundle, unit: int, attributes: 
         "token_spread_m": ArraySpec(shape=shape, dims=dims, dtype="float32", **cell),
     }
     return GroupSpec(
-        folder=f"points/{preprocess.folder}/{bundle.geometry_folder}", arrays=arrays, attributes=attributes
+        folder=f"{points_folder(preprocess, patch, stride)}/{bundle.geometry_folder}",
+        arrays=arrays,
+        attributes=attributes,
     )
 
 
-def pixels_folder(preprocess: Preprocess, patch: int) -> str:
-    return f"pixels/{preprocess.folder}-p{patch}"
+def pixels_folder(preprocess: Preprocess, patch: int, stride: int | None = None) -> str:
+    """Of what encoders of this patch size see; a stride changes the pixels that a grid stands for."""
+    return f"pixels/{preprocess.folder}-p{patch}" + (f"s{stride}" if stride else "")
+
+
+def points_folder(preprocess: Preprocess, patch: int, stride: int | None = None) -> str:
+    """Of token points, which depend on the patch size where patches overlap, and only there."""
+    return f"points/{preprocess.folder}" + (f"-p{patch}s{stride}" if stride else "")
 
 
 def features_folder(key: FeatureKey, bundle: Bundle, needs_geometry: bool) -> str:

@@ -18,6 +18,7 @@ from ..errors import SelectionError, did_you_mean
 from .block import Block
 from .feature_store import FeatureStore
 from .key import FeatureKey, digest
+from .prefix_tokens import prefix_tokens
 from .schema import ViewSet
 from .set_runs import is_set
 from .stored_key import StoredKey
@@ -148,6 +149,14 @@ class Selection:
             )
             for grid, blocks in self._by_grid().items()
         ]
+
+    def prefix(self, name: str) -> dict[str, np.ndarray]:
+        """By layer, [V, D] of the prefix token `cls`, `reg0`, ..., views in the order of `table`.
+
+        Raises:
+            SelectionError: the encoder has none of that name.
+        """
+        return {layer: prefix_tokens(self.parts, layer, name) for layer in self.layers}
 
     def _by_grid(self) -> dict[tuple[int, int], list[Block]]:
         by_grid: dict[tuple[int, int], list[Block]] = defaultdict(list)

@@ -20,7 +20,7 @@ from ..errors import (
 from .atomic import read_json
 from .key import FeatureKey, Preprocess, identity
 from .layers import layer_order, split_stored
-from .layout import bundle_identity
+from .layout import bundle_identity, pixels_folder, points_folder
 from .schema import Bundle
 
 _OPTIONS = ("layers", "scene", "dataset", "split", "sets", "views", "storage", "version")
@@ -50,6 +50,21 @@ class StoredKey:
     def name(self) -> str:
         """`dinov2_base@8f31c2abcdef`."""
         return f"{self.key.encoder}@{self.key.id}"
+
+    @property
+    def stride(self) -> int:
+        """Pixels between the centres of neighbouring tokens."""
+        return self.key.stride or self.patch_size
+
+    @property
+    def pixels_folder(self) -> str:
+        """Where the views lie as its encoder saw them, relative to the store."""
+        return pixels_folder(self.key.preprocess, self.patch_size, self.key.stride)
+
+    @property
+    def points_folder(self) -> str:
+        """Where its token points lie, relative to the store."""
+        return points_folder(self.key.preprocess, self.patch_size, self.key.stride)
 
     @property
     def layers(self) -> tuple[str, ...]:

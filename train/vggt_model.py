@@ -80,6 +80,14 @@ def _encoder(config: TrainVGGTConfig, selection: Selection | None) -> dict[str, 
                 why="the encoder that made them is not run",
                 fix="leave it out, or train with source=online",
             )
+        if stored.key.stride:
+            raise ConfigError(
+                "tokens of overlapping patches cannot stand in for a patch embedding.",
+                where=stored.name,
+                why=f"VGGT wants a token for every patch of {stored.patch_size} pixels, these have one every "
+                f"{stored.key.stride}",
+                fix="extract without stride=, and select those features",
+            )
         return {
             "name": stored.key.encoder,
             "weights": config.weights,

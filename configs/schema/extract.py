@@ -18,11 +18,15 @@ class ExtractConfig(SetsOptions):
     encoder: str = option(MISSING, "a name of `strata encoders ls`, timm:<model name> or hf:<repository>")
     weights: str = option("hub", "hub | random:<seed> | path of a checkpoint")
     layers: list[str] = option(
-        ["1/4", "1/2", "3/4", "last"], "block<k>, k/m of the depth, norm (= last), patch_embed"
+        ["1/4", "1/2", "3/4", "last"],
+        "block<k>, k/m of the depth, norm (= last), patch_embed, block<k>.attn|mlp|keys|norm",
     )
     fit: str = option("crop", "crop | pad | stretch")
     grid: Any = option("aspect:37", "tokens: aspect:N or [rows,cols]")
     pixels: Any = option(None, "[height,width] instead of a grid")
+    stride: int | None = option(
+        None, "pixels between tokens, for patches that overlap: a divisor of the patch size; none = a patch"
+    )
     orient: str = option("view", "view: portrait views get the turned grid | scene: one grid a scene")
     filter: str = option("auto", "auto (Lanczos down, bicubic up) | lanczos | bicubic | bilinear | nearest")
     compute: str = option("auto", "float32 | bfloat16 | float16; auto = bfloat16 on a GPU, else float32")

@@ -9,6 +9,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ...errors import EncoderError
+from ...store.key import Size, pixels_of_grid
+
 if TYPE_CHECKING:
     import torch
 
@@ -58,6 +61,7 @@ class EncoderInfo:
     Attributes:
         name: registered name.
         patch_size: pixels per token side (an encoder without patches says which it wants to see).
+        stride: pixels between neighbouring tokens where its patches were made to overlap; None = a patch.
         depth: number of blocks; 0 = the one layer `norm`.
         width: channels of a block's output, for `strata encoders ls`; 0 = not declared.
         mean, std: normalisation that the encoder itself applies to images in [0, 1].
@@ -72,6 +76,7 @@ class EncoderInfo:
     patch_size: int
     depth: int
     width: int = 0
+    stride: int | None = None
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     context: str = "view"
@@ -80,6 +85,10 @@ class EncoderInfo:
     numerics: int = 1
     licence: str = ""
     source: str = ""
+
+    def pixels(self, grid: Size) -> Size:
+        """(height, width) of the images that it sees as a grid of (R, C) tokens."""
+        return pixels_of_grid(grid, self.patch_size, self.stride)
 
 
 class Encoder(ABC):
@@ -116,6 +125,14 @@ class Encoder(ABC):
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Encoder:
         """The encoder itself, on that device, computing in that dtype (autocast for 16 bit)."""
 
+    def overlap(self, stride: int) -> Encoder:
+        """The encoder itself, from now on with patches that overlap: a token every `stride` pixels.
+
+        Raises:
+            EncoderError: it cannot, or the patch size is no multiple of the stride.
+        """
+        raise no_overlap(self.info, stride)
+
     @property
     def needs_geometry(self) -> bool:
         """Whether its features depend on depth or cameras, and so live at `<bundle>-<g>`."""
@@ -124,3 +141,13 @@ class Encoder(ABC):
     def prefix_names(self) -> tuple[str, ...]:
         """Names of the prefix tokens of every layer."""
         return ()
+
+
+def no_overlap(info: EncoderInfo, stride: int) -> EncoderError:
+    """The error of an encoder that takes no stride."""
+    return EncoderError(
+        f"the patches of {info.name} cannot be made to overlap.",
+        where=f"stride={stride}",
+        why="only oracles, and vision transformers of one patch embedding, take a stride",
+        fix="leave stride= out; a larger grid= gives more tokens too",
+    )

@@ -5,7 +5,7 @@ Layers:
 `patch_embed`     the sequence that enters block 0: position embedding, prefix tokens and any norm before
                   the blocks included (rotary embeddings act inside the blocks)
 `block<k>`        raw output of block k
-`block<k>.norm`   output of the block's first norm; in the usual pre-norm blocks the attention's input
+`block<k>.norm`   the block's output after the model's final norm, as `norm` is of the last
 `block<k>.keys`   the attention's keys with their bias, heads concatenated, before any key norm and
                   before rotary embedding
 `block<k>.attn`   the attention branch after its output projection, before LayerScale and the residual
@@ -23,15 +23,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import EncoderError
 from ...store.layers import layer_order, resolve_layers
-from .base import Encoder, EncoderInfo, FeatureMap, ViewBatch
-from .image_size import token_grid
+from .base import Encoder, EncoderInfo, FeatureMap, ViewBatch, no_overlap
+from .digest_cache import cached_digest
+from .image_size import overlapping, token_grid
 from .weights import state_digest
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -48,6 +50,7 @@ class BlockEncoder(Encoder):
         self.info = info
         self._model: Any = model.eval().requires_grad_(False)
         self._device, self._dtype = next(model.parameters()).device, torch.float32
+        self._file: Path | None = None
 
     @property
     @abstractmethod
@@ -68,7 +71,11 @@ class BlockEncoder(Encoder):
 
     @abstractmethod
     def tapped(self, block: Any) -> Mapping[str, nn.Module]:
-        """By tap (attn, mlp, keys, norm), the module of the block that it reads."""
+        """By tap (attn, mlp, keys), the module of the block that it reads."""
+
+    def embed_every(self, stride: int) -> None:
+        """Make `embedded` embed a patch every `stride` pixels, and interpolate positions to that grid."""
+        raise no_overlap(self.info, stride)
 
     def taken(self, tap: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
         """What a tap takes, [N, S, D], when its module has run."""
@@ -82,11 +89,18 @@ class BlockEncoder(Encoder):
     def _layers(self) -> tuple[str, ...]:
         names = ["patch_embed", "norm"]
         for k, block in enumerate(self.blocks):
-            names += [f"block{k}", *(f"block{k}.{tap}" for tap in self.tapped(block))]
+            names += [f"block{k}", f"block{k}.norm", *(f"block{k}.{tap}" for tap in self.tapped(block))]
         return tuple(sorted(names, key=layer_order))
 
     def layers(self) -> tuple[str, ...]:
         return self._layers
+
+    def overlap(self, stride: int) -> BlockEncoder:
+        info = overlapping(self.info, stride)
+        if info != self.info:
+            self.embed_every(stride)
+        self.info = info
+        return self
 
     @property
     def module(self) -> nn.Module:
@@ -121,9 +135,17 @@ class BlockEncoder(Encoder):
         self._model.to(self._device)
         return self
 
+    def filled_from(self, file: Path) -> Self:
+        """The encoder itself, whose digest is remembered with the file that its weights came from."""
+        self._file = file
+        return self
+
     @cached_property
     def _digest(self) -> str:
-        return state_digest(self.state())
+        state = self.state()
+        if self._file is None:
+            return state_digest(state)
+        return cached_digest(self._file, state, lambda: state_digest(state))
 
     def _normalised(self, images: Tensor) -> Tensor:
         """[N, 3, H, W] in [0, 1] -> f32 on the encoder's device, by the model's mean and std."""
@@ -139,6 +161,8 @@ class BlockEncoder(Encoder):
             for layer, sequence in islice(self._steps(images), steps):
                 if layer in wanted:
                     sequences[layer] = sequence
+                if f"{layer}.norm" in wanted:
+                    sequences[f"{layer}.norm"] = self.final(sequence)
         return sequences
 
     def _steps(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -171,7 +195,7 @@ class BlockEncoder(Encoder):
         handles = []
         for layer in wanted:
             tap = layer.partition(".")[2]
-            if tap:
+            if tap and tap != "norm":
                 module = self.tapped(self.blocks[block_number(layer)])[tap]
                 handles.append(module.register_forward_hook(self._taker(taken, layer, tap)))
         try:

@@ -112,7 +112,7 @@ def _create(values: Mapping[str, Any], info: EncoderInfo, place: Place, weights:
     state = load_state(path)  # before the model, which takes a while to make
     model = _build(values, seed=0, where=info.name)
     fill(model, state, path)
-    return HfViT(model, info)
+    return HfViT(model, info).filled_from(path)
 
 
 def _build(values: Mapping[str, Any], *, seed: int, where: str) -> Any:

@@ -24,13 +24,12 @@ from torch import Tensor, nn
 
 from ...store.key import canonical_json
 from ...store.layers import resolve_layers
-from .base import EncoderInfo
+from .base import EncoderInfo, no_overlap
 from .blocks import BlockEncoder, block_number
 from .hf_names import plain_state
 
 # What the families call the same thing.
 _ATTENTION, _KEYS = ("attention", "self_attn"), ("k_proj", "key")
-_FIRST_NORM = ("norm1", "layernorm_before", "layer_norm1")
 _FINAL_NORM = ("layernorm", "post_layernorm", "norm")
 
 # Settings that change the numbers, and that no weight tells.
@@ -82,8 +81,9 @@ class HfViT(BlockEncoder):
         model, options = self._model, dict(self._options)
         if "noise" in options:
             # MAE sorts its tokens by noise before it drops the last ones: rising noise leaves them in place.
-            tokens = (images.shape[-2] // self.info.patch_size) * (images.shape[-1] // self.info.patch_size)
-            options["noise"] = torch.arange(tokens, device=images.device).expand(len(images), -1)
+            patch, step = self.info.patch_size, self.info.stride or self.info.patch_size
+            rows, cols = ((side - patch) // step + 1 for side in images.shape[-2:])
+            options["noise"] = torch.arange(rows * cols, device=images.device).expand(len(images), -1)
         embedded = model.embeddings(images, **options)
         sequence = embedded[0] if isinstance(embedded, tuple) else embedded
         sequence = model.pre_layrnorm(sequence) if hasattr(model, "pre_layrnorm") else sequence
@@ -91,13 +91,29 @@ class HfViT(BlockEncoder):
             return sequence, self._run_block
         return sequence, partial(self._run_block, position_embeddings=model.rope_embeddings(images))
 
+    def embed_every(self, stride: int) -> None:
+        embeddings = self._model.embeddings
+        projections = [module for module in embeddings.modules() if isinstance(module, nn.Conv2d)]
+        interpolate = getattr(type(embeddings), "interpolate_pos_encoding", None)
+        if len(projections) != 1 or interpolate is None:
+            raise no_overlap(self.info, stride)
+        projections[0].stride = (stride, stride)
+        patch = self.info.patch_size
+
+        def interpolated(patches: Tensor, height: int, width: int) -> Tensor:
+            # The library counts patches side by side; so it is told of the image that has as many.
+            rows, cols = ((side - patch) // stride + 1 for side in (height, width))
+            return interpolate(embeddings, patches, rows * patch, cols * patch)
+
+        embeddings.interpolate_pos_encoding = interpolated
+
     def final(self, sequence: Tensor) -> Tensor:
         return _first(self._model, _FINAL_NORM)(sequence)
 
     def tapped(self, block: Any) -> Mapping[str, nn.Module]:
         attention = _first(block, _ATTENTION)
         keys = next(module for name, module in attention.named_modules() if name.endswith(_KEYS))
-        return {"attn": attention, "mlp": block.mlp, "keys": keys, "norm": _first(block, _FIRST_NORM)}
+        return {"attn": attention, "mlp": block.mlp, "keys": keys}
 
     def taken(self, tap: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
         return output[0] if isinstance(output, tuple) else output

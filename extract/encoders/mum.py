@@ -47,7 +47,7 @@ def create_mum(model: Mapping[str, Any], info: EncoderInfo, weights: str) -> Tim
     built = _build(sizes, seed=0, patch_size=info.patch_size)
     check_state(state, built.state_dict(), path)
     built.load_state_dict(state)
-    return TimmViT(built, info)
+    return TimmViT(built, info).filled_from(path)
 
 
 def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

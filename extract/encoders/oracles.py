@@ -22,7 +22,7 @@ from ...errors import EncoderError
 from ...kernels.geometry import transform
 from ...store.layers import resolve_layers
 from .base import Encoder, EncoderInfo, FeatureMap, ViewBatch
-from .image_size import token_grid
+from .image_size import overlapping, token_grid
 from .weights import state_digest
 
 
@@ -49,6 +49,10 @@ class Oracle(Encoder):
 
     def layers(self) -> tuple[str, ...]:
         return ("norm",)
+
+    def overlap(self, stride: int) -> Oracle:
+        self.info = overlapping(self.info, stride)
+        return self
 
     @torch.inference_mode()
     def forward(self, batch: ViewBatch, layers: tuple[str, ...]) -> dict[str, FeatureMap]:
@@ -119,18 +123,18 @@ class CameraOracle(Oracle):
 
 
 class RgbOracle(Oracle):
-    """Mean colour of the cell, each channel in [0, 1]."""
+    """Mean colour of the patch, each channel in [0, 1]."""
 
     channels = 3
 
     def tokens(self, batch: ViewBatch, grid: tuple[int, int]) -> Tensor:
         images = batch.images.to(self._device, torch.float32)
-        colours = avg_pool2d(images.flatten(0, 1), self.info.patch_size)  # [B V, 3, R, C]
+        colours = avg_pool2d(images.flatten(0, 1), self.info.patch_size, self.info.stride)  # [B V, 3, R, C]
         return colours.movedim(1, -1).unflatten(0, images.shape[:2])
 
 
 class PositionOracle(Oracle):
-    """Place of the cell's centre in the image, the same for every view.
+    """Place of the token's centre in the image, the same for every view.
 
     Channels: row and column in (-1, 1), then cos and sin of pi/2 times the row, then of the column.
     """
@@ -138,7 +142,11 @@ class PositionOracle(Oracle):
     channels = 6
 
     def tokens(self, batch: ViewBatch, grid: tuple[int, int]) -> Tensor:
-        sides = [(2 * torch.arange(n, device=self._device) + 1) / n - 1 for n in grid]
+        step, first = self.info.stride or self.info.patch_size, self.info.patch_size
+        sides = [
+            (2 * step * torch.arange(n, device=self._device) + first) / side - 1
+            for n, side in zip(grid, self.info.pixels(grid), strict=True)
+        ]
         row, col = torch.meshgrid(*sides, indexing="ij")  # [R, C] each
         angles = [math.pi / 2 * side for side in (row, col)]
         waves = [wave for angle in angles for wave in (angle.cos(), angle.sin())]

@@ -25,6 +25,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from ...errors import EncoderError, did_you_mean
 from .base import Encoder, EncoderInfo
+from .model_ids import encoder_of, is_model_id
 from .presets import Preset, load_preset, preset_names
 
 GROUP = "strata.encoders"
@@ -45,6 +46,8 @@ def describe(name: str) -> EncoderInfo:
     Raises:
         EncoderError: the name is unknown, or its package does not import.
     """
+    if is_model_id(name):
+        return describe(encoder_of(name))
     if name in preset_names():
         return load_preset(name).info
     if name in _entry_points():
@@ -56,19 +59,27 @@ def describe(name: str) -> EncoderInfo:
     return _timm_info(name)
 
 
-def create(name: str, weights: str = "hub") -> Encoder:
+def create(name: str, weights: str = "hub", stride: int | None = None) -> Encoder:
     """The encoder, on the CPU in float32.
 
     Args:
         name: one of `encoder_names()`, a timm name with or without tag and `timm:` before it, or `hf:`
-            and a repository of the Hugging Face hub or a folder that `save_pretrained` wrote.
+            and a repository of the Hugging Face hub or a folder that `save_pretrained` wrote. Names of
+            3DFeatProbe, `feature_extractor/dinov2`, mean the encoders of `model_ids.py`.
         weights: `hub`, `random:<seed>` (the same seed gives the same bytes), or the path of a
             `.safetensors` or torch checkpoint, for models of transformers also of their folder.
             Oracles have none.
+        stride: pixels between neighbouring tokens, for patches that overlap; None = a patch.
 
     Raises:
-        EncoderError: the name is unknown, or the weights are out of reach or do not fit.
+        EncoderError: the name is unknown, the weights are out of reach or do not fit, or the encoder
+            takes no such stride.
     """
+    encoder = _create(encoder_of(name) if is_model_id(name) else name, weights)
+    return encoder if stride is None else encoder.overlap(stride)
+
+
+def _create(name: str, weights: str) -> Encoder:
     if name in preset_names():
         return _create_preset(load_preset(name), weights)
     if name in _entry_points():

@@ -75,10 +75,10 @@ def create_timm(model: Model, info: EncoderInfo, weights: str) -> TimmViT:
     built = _build(model, seed=seed or 0)
     if seed is not None:
         _open_layer_scales(built)
-    else:
-        path = _hub_path(model, info) if weights == "hub" else Path(weights)
-        _fill(built, load_state(path), path)
-    return _adapter(built)(built, info)
+        return _adapter(built)(built, info)
+    path = _hub_path(model, info) if weights == "hub" else Path(weights)
+    _fill(built, load_state(path), path)
+    return _adapter(built)(built, info).filled_from(path)
 
 
 def _adapter(built: nn.Module) -> type[TimmViT]:

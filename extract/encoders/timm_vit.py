@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ...errors import EncoderError
 from ...store.layers import resolve_layers
-from .base import EncoderInfo
+from .base import EncoderInfo, no_overlap
 from .blocks import BlockEncoder, block_number
 
-_TAPS = {"attn": "attn", "mlp": "mlp", "keys": "attn", "norm": "norm1"}  # tap -> the module it reads
+_TAPS = {"attn": "attn", "mlp": "mlp", "keys": "attn"}  # tap -> the module it reads
 
 
 class TimmViT(BlockEncoder):
@@ -72,6 +74,15 @@ class TimmViT(BlockEncoder):
             return self.blocks[k](sequence, rope=rope[k] if per_block else rope)
 
         return model.norm_pre(sequence), run_block
+
+    def embed_every(self, stride: int) -> None:
+        embedding: Any = getattr(self._model, "patch_embed", None)
+        known = isinstance(self._model, VisionTransformer | Eva)
+        if not known or not isinstance(getattr(embedding, "proj", None), nn.Conv2d):
+            raise no_overlap(self.info, stride)
+        embedding.proj.stride = (stride, stride)
+        # timm resamples positions to the grid that comes out; what it checks is whole patches side by side.
+        embedding.img_size = None
 
     def final(self, sequence: Tensor) -> Tensor:
         return self._model.norm(sequence)

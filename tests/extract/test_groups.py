@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from strata.extract.encoders.base import EncoderInfo
 from strata.extract.groups import Groups
 from strata.store.key import FeatureKey, Preprocess, digest
 from strata.store.schema import SceneViews, ViewRow, make_bundle
@@ -26,7 +27,7 @@ def encoder(width=768, prefix=1, patch=14, needs_geometry=False) -> Any:
         width=lambda layer: width,
         prefix_names=lambda: ("cls",) * prefix,
         needs_geometry=needs_geometry,
-        info=SimpleNamespace(patch_size=patch),
+        info=EncoderInfo(name="e", patch_size=patch, depth=4),
     )
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import save_file
 from strata.errors import EncoderError, LayerError
 from strata.extract.encoders.base import ViewBatch
 from strata.extract.encoders.hf_vit import HfViT
+from strata.extract.encoders.presets import load_preset
 from strata.extract.encoders.registry import create
 from strata.testing import check_encoder
 
@@ -42,6 +46,7 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 NORMALISATION = {"clip": CLIP, "vit": HALF, "siglip": HALF}
 ANY_SIZE = ("dinov2", "registers", "dinov3")  # interpolate without being told to
+FINAL_NORMS = ("layernorm", "post_layernorm", "norm")
 GRIDS = {"native": (4, 4), "landscape": (3, 5), "portrait": (7, 2), "as_many_tokens": (2, 8)}
 
 
@@ -157,10 +162,33 @@ def test_branches_add_up_to_the_block(encoder: HfViT):
     close(before + scales[0] * attn + scales[1] * mlp, after)
 
 
-def test_norm_tap_is_the_input_of_the_keys(encoder: HfViT):
-    maps = encoder.forward(batch_of((3, 5)), ("block1.norm", "block1.keys"))
-    keys: Any = encoder.tapped(encoder.blocks[1])["keys"]
-    close(keys(maps["block1.norm"].tokens), maps["block1.keys"].tokens)
+def test_norm_tap_is_the_block_after_the_final_norm(encoder: HfViT):
+    maps = encoder.forward(batch_of((3, 5)), ("block1", "block1.norm", "block2.norm", "norm"))
+    final = next(m for n, m in encoder.module.named_children() if n in FINAL_NORMS)
+    close(final(maps["block1"].tokens), maps["block1.norm"].tokens)
+    assert torch.equal(maps["block2.norm"].tokens, maps["norm"].tokens)
+
+
+TAPPED = {"attn": ("attention", "self_attn"), "mlp": ("mlp",), "keys": ("k_proj", "key")}
+
+
+def test_taps_are_what_the_librarys_modules_put_out(name: str, encoder: HfViT):
+    batch, model, out, start = batch_of((3, 5)), library(name), {}, len(encoder.prefix_names())
+    block = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 3)[1]
+    for tap, modules in TAPPED.items():
+        module = next(m for n, m in block.named_modules() if n.rpartition(".")[2] in modules)
+        module.register_forward_hook(lambda *args, tap=tap: out.update({tap: args[2]}))
+    options = {} if name.startswith(("dinov2", "registers")) else {"interpolate_pos_encoding": True}
+    if name == "mae":
+        model.config.mask_ratio, options["noise"] = 0.0, torch.arange(15.0).expand(2, -1)
+    with torch.no_grad():
+        model(normalised(name, batch), **options)
+    for tap in TAPPED:
+        own = out[tap][0] if isinstance(out[tap], tuple) else out[tap]
+        close(
+            encoder.forward(batch, (f"block1.{tap}",))[f"block1.{tap}"].tokens[0].flatten(1, 2),
+            own[:, start:],
+        )
     assert encoder.width("block1.keys") == 48
 
 
@@ -251,3 +279,32 @@ def test_images_and_patches_that_are_no_squares_are_refused(tmp_path: Path):
     with pytest.raises(EncoderError, match="no ViTModel that Strata can run") as caught:
         create(f"hf:{tmp_path}", "random:0")
     assert "image_size is [56, 28]" in caught.value.why
+
+
+PROCESSORS = {
+    "dinov2_base_hf": ("BitImageProcessor", IMAGENET),
+    "dinov2_base_reg_hf": ("BitImageProcessor", IMAGENET),
+    "dinov3_base_hf": ("DINOv3ViTImageProcessor", IMAGENET),
+    "clip_base_16": ("CLIPImageProcessor", CLIP),
+    "mae_base": ("ViTImageProcessor", IMAGENET),
+    "dino_base_16": ("ViTImageProcessor", IMAGENET),
+    "ijepa_huge_14": ("ViTImageProcessor", IMAGENET),
+    "vit_base_in21k": ("ViTImageProcessor", HALF),
+    "siglip_base_16": ("SiglipImageProcessor", HALF),
+}
+
+
+@pytest.mark.parametrize("preset", PROCESSORS)
+def test_images_are_normalised_as_the_librarys_processor_does(preset: str, saved: Callable[[str], Path]):
+    """A preset's mean and std, on the way from 8-bit pixels to what the model sees."""
+    processor, (mean, std) = PROCESSORS[preset]
+    make: Any = getattr(transformers, processor)
+    made = make(do_resize=False, do_center_crop=False, image_mean=list(mean), image_std=list(std))
+    pixels = np.random.default_rng(3).integers(0, 256, (28, 42, 3), np.uint8)
+    theirs = made(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+    entered: list[torch.Tensor] = []
+    encoder = HfViT(loaded(saved("vit")).module, replace(load_preset(preset).info, depth=3, patch_size=14))
+    encoder.module.embeddings.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None, None] / 255
+    encoder.forward(ViewBatch(images=images, grid=(2, 3)), ("patch_embed",))
+    torch.testing.assert_close(entered[0], theirs, atol=2e-6, rtol=0)

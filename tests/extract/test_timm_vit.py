@@ -104,16 +104,38 @@ def test_branches_add_up_to_the_block(encoder):
     close(before + attn_scale * attn + mlp_scale * mlp, after)
 
 
-def test_norm_tap_is_the_input_of_attention_and_keys_are_its_keys(encoder):
-    batch, inputs, keys = batch_of(encoder, (3, 5)), [], []
-    attention = encoder._model.blocks[1].attn
-    attention.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    attention.k_norm.register_forward_pre_hook(lambda _, args: keys.append(args[0]))
-    maps = encoder.forward(batch, ("block1.norm", "block1.keys"))
-    start = len(encoder.prefix_names())
-    close(maps["block1.norm"].tokens[0].flatten(1, 2), inputs[0][:, start:])
+def test_norm_tap_is_timms_normalised_intermediate(encoder):
+    batch, model = batch_of(encoder, (3, 5)), encoder._model
+    with torch.no_grad():
+        images = normalised(encoder, batch)
+        first, last = model.forward_intermediates(
+            images, indices=[1, 2], norm=True, output_fmt="NLC", intermediates_only=True
+        )
+    maps = encoder.forward(batch, ("block2.norm", "block1.norm", "norm"))
+    close(maps["block1.norm"].tokens[0].flatten(1, 2), first)
+    close(maps["block2.norm"].tokens[0].flatten(1, 2), last)
+    assert torch.equal(maps["block2.norm"].tokens, maps["norm"].tokens)
+
+
+def test_keys_are_those_of_the_attention(encoder):
+    batch, keys = batch_of(encoder, (3, 5)), []
+    norm = encoder._model.blocks[1].attn.k_norm
+    norm.register_forward_pre_hook(lambda _, args: keys.append(args[0]))
+    maps, start = encoder.forward(batch, ("block1.keys",)), len(encoder.prefix_names())
     close(maps["block1.keys"].tokens[0].flatten(1, 2), keys[0].transpose(1, 2).flatten(2)[:, start:])
     assert maps["block1.keys"].tokens.shape[-1] == encoder.width("block1.keys")
+
+
+def test_attention_and_mlp_taps_are_what_timms_modules_put_out(encoder):
+    batch, out = batch_of(encoder, (3, 5)), {}
+    block, start = encoder._model.blocks[1], len(encoder.prefix_names())
+    for name in ("attn", "mlp"):
+        getattr(block, name).register_forward_hook(lambda *args, name=name: out.update({name: args[2]}))
+    with torch.no_grad():
+        encoder._model.forward_features(normalised(encoder, batch))
+    expected = dict(out)
+    for name, tap in encoder.forward(batch, ("block1.attn", "block1.mlp")).items():
+        close(tap.tokens[0].flatten(1, 2), expected[name.partition(".")[2]][:, start:])
 
 
 @pytest.mark.parametrize(
