@@ -37,8 +37,7 @@ class ExtractConfig(SetsOptions):
     mix: str | None = option(None, f"only the scenes of this mix of datasets: {MIXES}")
     sets: str | None = option(
         None,
-        "only the scenes of this file of view sets, which the store keeps, and which encoders of whole sets see; "
-        "none = sets are sampled",
+        "only the scenes of this file of view sets, which the store keeps (and vggt sees); none = sampled",
     )
     scene: str | None = option(None, "only scenes whose id matches this glob")
     limit: int | None = option(None, "only the first N scenes")

@@ -24,6 +24,7 @@ from strata.extract.encoders.presets import load_preset
 from strata.extract.encoders.registry import create
 from strata.extract.encoders.timm_models import create_timm
 from strata.extract.encoders.timm_vit import TimmViT
+from strata.store.feature_store import FeatureStore
 from strata.testing import check_encoder
 
 SMALL = {"embed_dim": 48, "depth": 3, "num_heads": 3}
@@ -169,6 +170,22 @@ def test_keeps_the_contract(name: str, encoders: Callable[[str], TimmViT]):
     encoder = encoders(name)
     assert encoder.prefix_names() == FAMILIES[name].prefix
     check_encoder(encoder)
+
+
+@pytest.mark.parametrize("of", ["dinov2_registers", "dinov3", "sam"])
+def test_grid_and_pixels_ask_for_the_same(of: str, encoders: Callable[[str], TimmViT], pipeline):
+    encoder, rows, cols = encoders(of), 3, 5
+    pixels = [rows * encoder.info.patch_size, cols * encoder.info.patch_size]
+    pipeline.add("a")
+    words = {"layers": ["block1", "norm"], "views": "none"}
+    pipeline.extract(encoder, grid=[rows, cols], **words)
+    pipeline.extract(encoder, pixels=pixels, **words)
+    store = FeatureStore.open(pipeline.root)
+    by_grid = store.select(encoder.info.name, grid=[rows, cols], pixels=None).load()
+    by_pixels = store.select(encoder.info.name, pixels=pixels).load()
+    assert [part.grid for part in by_grid] == [part.grid for part in by_pixels] == [(rows, cols)]
+    for layer in ("block1", "norm"):
+        assert np.array_equal(by_grid[0].tokens[layer], by_pixels[0].tokens[layer])
 
 
 def test_windows_of_sam_come_back_in_their_places(encoders: Callable[[str], TimmViT]):
