@@ -38,14 +38,27 @@ def encoders_info(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="An encoder, also timm:... or hf:...")],
     as_json: AsJson = False,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Load it, and measure max |x| and what 16 bits and compile change."),
+    ] = False,
+    weights: Annotated[str, typer.Option(help="With --measure: hub, random:<seed> or a path.")] = "hub",
+    device: Annotated[str, typer.Option(help="With --measure: auto, cpu or cuda:<n>.")] = "auto",
     verbose: Verbose = False,
 ) -> None:
-    """Show what an encoder declares, without its weights."""
+    """Show what an encoder declares, without its weights unless it is measured."""
 
     def body(console: Console) -> int:
         from ..extract.encoders.listing import info
 
-        return info(name.removeprefix("encoder="), console, as_json=as_json)
+        return info(
+            name.removeprefix("encoder="),
+            console,
+            as_json=as_json,
+            measured=measure,
+            weights=weights.removeprefix("weights="),
+            device=device.removeprefix("device="),
+        )
 
     leave(ctx, body, verbose)
 

@@ -102,7 +102,7 @@ def sample_views(
             continue
         done += len(views)
         for layer, feature in maps.items():
-            largest[layer] = max(largest[layer], _largest(feature))
+            largest[layer] = max(largest[layer], largest_value(feature))
     rate = done / max(time.perf_counter() - start, 1e-9)
     return Sample(largest=largest, views_per_s=rate, device=device)
 
@@ -126,7 +126,8 @@ def _spread(
     return [every[i * len(every) // count] for i in range(count)]
 
 
-def _largest(feature: FeatureMap) -> float:
+def largest_value(feature: FeatureMap) -> float:
+    """max |x| of a layer, not counting what is not finite."""
     # Prefix tokens are stored as the tokens are, and registers may be far larger than any token.
     values = [feature.tokens] if feature.prefix is None else [feature.tokens, feature.prefix]
     return max(float(torch.nan_to_num(value.float()).abs().max()) for value in values if value.numel())

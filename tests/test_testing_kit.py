@@ -10,6 +10,7 @@ from strata.errors import EncoderError
 from strata.extract.encoders.base import EncoderInfo, FeatureMap
 from strata.extract.encoders.oracles import RgbOracle
 from strata.extract.encoders.registry import create
+from strata.store.layers import resolve_layers
 from strata.testing import check_encoder, random_batch
 
 
@@ -114,6 +115,25 @@ class UnknownNeed(Colours):
         super().__init__(needs=frozenset({"normals"}))
 
 
+class KeysOfAnotherCell(Colours):
+    """Its one tap comes row by row from the bottom."""
+
+    def __init__(self):
+        super().__init__(depth=1)
+
+    def layers(self):
+        return ("patch_embed", "block0", "block0.keys", "norm")
+
+    def forward(self, batch, layers):
+        output = super().forward(batch, ("norm",))["norm"]
+        turned = FeatureMap(tokens=output.tokens.flip(2))
+        resolve_layers(layers, self.layers(), 1)
+        return {layer: turned if layer == "block0.keys" else output for layer in layers}
+
+    def width(self, layer):
+        return 3
+
+
 FAULTS = {
     Transposed: "moves the token",
     SetsAndViewsSwapped: "with what else is in the batch|moves the token",
@@ -123,6 +143,7 @@ FAULTS = {
     WrongWidth: "have shape",
     WrongPrefix: "are called",
     Blind: "moves the token",
+    KeysOfAnotherCell: "of block0.keys most",
     NoNorm: "no layer `norm`",
     WrongDepth: "depth=12",
     Disordered: "not ordered",

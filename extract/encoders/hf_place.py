@@ -11,6 +11,7 @@ from ...errors import EncoderError
 from .hub import find_on_hub, hub_file
 
 CONFIG, PROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
+_FILES = (CONFIG, PROCESSOR, WEIGHTS)
 _WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
 _INSTEAD = (
     f"weights=FOLDER of {CONFIG}, {PROCESSOR} and {WEIGHTS} here;\n"
@@ -54,7 +55,7 @@ class Place:
             EncoderError: the hub is out of reach, or the file is no JSON.
         """
         if self.folder is None:
-            path = find_on_hub(self.name, PROCESSOR, instead=_INSTEAD)
+            path = find_on_hub(self.name, PROCESSOR, instead=_INSTEAD, together=_FILES)
         else:
             path = self.folder / PROCESSOR
         return _read(path) if path and path.is_file() else {}
@@ -69,7 +70,7 @@ class Place:
 
     def _file(self, *names: str) -> Path:
         if self.folder is None:
-            return hub_file(self.name, *names, instead=_INSTEAD)
+            return hub_file(self.name, *names, instead=_INSTEAD, together=_FILES)
         for name in names:
             if (self.folder / name).is_file():
                 return self.folder / name

@@ -10,17 +10,18 @@ from ...errors import EncoderError
 TIMEOUT_S = 10
 
 
-def hub_file(repo: str, *filenames: str, instead: str = "") -> Path:
+def hub_file(repo: str, *filenames: str, instead: str = "", together: tuple[str, ...] = ()) -> Path:
     """The local copy of the first of these files that the repository has, downloaded if need be.
 
     Args:
         repo: `owner/name`.
         instead: what to give on a machine without a network, after the download elsewhere.
+        together: all files that are to be downloaded there, if the encoder needs more than one.
 
     Raises:
         EncoderError: the hub is out of reach, the repository gated or gone, or without such a file.
     """
-    path = find_on_hub(repo, *filenames, instead=instead)
+    path = find_on_hub(repo, *filenames, instead=instead, together=together)
     if path is None:
         raise EncoderError(
             f"{repo} has no {' and no '.join(filenames)}.",
@@ -31,7 +32,7 @@ def hub_file(repo: str, *filenames: str, instead: str = "") -> Path:
     return path
 
 
-def find_on_hub(repo: str, *filenames: str, instead: str = "") -> Path | None:
+def find_on_hub(repo: str, *filenames: str, instead: str = "", together: tuple[str, ...] = ()) -> Path | None:
     """As `hub_file`, but None when the repository has none of the files."""
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import RemoteEntryNotFoundError
@@ -51,7 +52,7 @@ def find_on_hub(repo: str, *filenames: str, instead: str = "") -> Path | None:
                 return Path(hf_hub_download(repo, filename))
         return None
     except Exception as error:  # the client raises the types of whichever HTTP library it was built on
-        raise _out_of_reach(repo, filenames[0], instead, error) from error
+        raise _out_of_reach(repo, filenames[0], instead, together, error) from error
 
 
 def _check_name(repo: str) -> None:
@@ -69,13 +70,15 @@ def _check_name(repo: str) -> None:
         ) from None
 
 
-def _out_of_reach(repo: str, filename: str, instead: str, error: Exception) -> EncoderError:
+def _out_of_reach(
+    repo: str, filename: str, instead: str, together: tuple[str, ...], error: Exception
+) -> EncoderError:
     instead = instead or f"weights=PATH/{filename} here; weights=random:0 needs no download"
     return EncoderError(
         f"{filename} of {repo} could not be fetched from the hub.",
         where=f"https://huggingface.co/{repo}",
         why=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
         fix=f"where there is a network (and, for gated weights, after `hf auth login`), run\n"
-        f"  hf download {repo} {filename} --local-dir .\n"
+        f"  hf download {repo} {' '.join(together or (filename,))} --local-dir .\n"
         f"and give {instead}",
     )

@@ -12,11 +12,12 @@ from rich.table import Column, Table
 
 from ...configs.schema import ExtractConfig
 from ...errors import EncoderError
+from ...progress import Progress
 from ...store.key import Preprocess
 from ...store.layers import resolve_layers
 from .base import EncoderInfo
 from .presets import load_preset, preset_names
-from .registry import describe, encoder_names
+from .registry import create, describe, encoder_names
 
 _LANDSCAPE = (4, 3)  # width : height of the view whose bytes are told
 _F16_BYTES = 2
@@ -44,22 +45,64 @@ def ls(console: Console, *, as_json: bool = False, as_markdown: bool = False) ->
     return int(bool(faults))
 
 
-def info(name: str, console: Console, *, as_json: bool = False) -> int:
-    """Print what one encoder declares.
+def info(
+    name: str,
+    console: Console,
+    *,
+    as_json: bool = False,
+    measured: bool = False,
+    weights: str = "hub",
+    device: str = "auto",
+) -> int:
+    """Print what one encoder declares, and with `measured` what its numbers are like.
 
     Raises:
-        EncoderError: the name is unknown.
+        EncoderError: the name is unknown; or it cannot be measured, with these weights, here.
     """
     told = facts(describe(name))
+    layers = _measured(name, weights, device, Console(stderr=True)) if measured else []
     if as_json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps({**told, **({"layers": layers} if measured else {})}, indent=2))
         return 0
+    _show_facts(told, console)
+    if measured:
+        _show_layers(layers, console)
+    return 0
+
+
+def _measured(name: str, weights: str, device: str, console: Console) -> list[dict[str, Any]]:
+    from ..run import resolve_device
+    from .measure import measure, passes
+
+    on, encoder = resolve_device(device), create(name, weights)
+    with Progress(console, f"measure {name}", len(passes(encoder)), "passes") as progress:
+        found = measure(encoder, on, done=progress.advance, note=progress.note)
+        return [asdict(layer) for layer in found]
+
+
+def _show_layers(layers: list[dict[str, Any]], console: Console) -> None:
+    ways = list(layers[0]["deviation"])
+    names = ("layer", "max |x|", "storage", *ways)
+    columns = [Column(name, justify="left" if name in ("layer", "storage") else "right") for name in names]
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in layers:
+        deviations = (_deviation(row["deviation"][way]) for way in ways)
+        table.add_row(row["layer"], f"{row['largest']:,.1f}", row["storage"], *deviations)
+    console.print()
+    console.print(table, markup=False, highlight=False)
+    console.print("16 bits and compile: relative deviation from float32", style="dim", soft_wrap=True)
+
+
+def _deviation(value: float | None) -> str:
+    return "overflows" if value is None else f"{value:.1e}"
+
+
+def _show_facts(told: dict[str, Any], console: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for field, value in told.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         table.add_row(field, text if value not in ("", None, []) else "-")
     console.print(table, markup=False, highlight=False)
-    return 0
 
 
 def facts(info: EncoderInfo) -> dict[str, Any]:

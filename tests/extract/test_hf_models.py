@@ -204,10 +204,11 @@ def test_a_folder_of_another_model_than_the_preset(tmp_path: Path):
 
 
 def test_the_hub_out_of_reach_names_the_command(offline: Path):
+    files = "config.json preprocessor_config.json model.safetensors"
     for weights in ("hub", "random:0"):
         with pytest.raises(EncoderError) as caught:
             create("hf:facebook/dinov2-base", weights)
-        assert "hf download facebook/dinov2-base config.json --local-dir ." in caught.value.fix
+        assert f"hf download facebook/dinov2-base {files} --local-dir ." in caught.value.fix
         assert "random weights need a config too" in caught.value.fix
     with pytest.raises(EncoderError, match=r"model\.safetensors of facebook/dinov2-base"):
         create("dinov2_base_hf")
