@@ -117,8 +117,7 @@ class Bundle:
         id: 16 hex digits over the grid and the image digests of the rows.
         grid: (rows, cols) tokens.
         scenes: runs of rows in order; they cover 0:len(bundle) without gaps.
-        sets: for features of whole sets, runs of as many rows each that follow each other; empty for
-            features of single views.
+        sets: for features of whole sets, runs of as many rows each that follow each other; else empty.
     """
 
     id: str
@@ -178,8 +177,7 @@ class Bundle:
         starts = [0, *(row.stop for row in bundle.scenes)]
         if not bundle.scenes or starts[:-1] != [row.start for row in bundle.scenes]:
             raise ValueError("the scenes' rows do not follow each other")
-        size = bundle.together
-        runs = [(k * size, (k + 1) * size) for k in range(len(bundle) // max(1, size))]
+        runs = [(start, start + bundle.together) for start in range(0, len(bundle), bundle.together or 1)]
         if bundle.sets and [(row.start, row.stop) for row in bundle.sets] != runs:
             raise ValueError("the sets' rows do not follow each other, or sets differ in size")
         return bundle
