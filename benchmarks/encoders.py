@@ -2,8 +2,8 @@
 
     python benchmarks/encoders.py [--check] [--pairs 15]
 
-Random weights of small models of each kind of adapter look at four views (a set of four for VGGT) on a grid
-of 16 x 21 tokens, in float32 on one thread. Ours is one forward for the four default layers; the peer, in
+Random weights of small models of each kind of adapter look at two views (a set of two for VGGT) on a grid
+of 9 x 12 tokens, in float32 on one thread. Ours is one forward for the four default layers; the peer, in
 turns with it, one for the last layer alone. The bound on the ratio of CPU seconds is 1.05. Then ours is one
 for the layer at half the depth; what is left of the ratio above 0.5 is the patch embedding, and for VGGT the
 DINOv2 before its pairs of blocks (no goal: that later blocks are not run is tested by counting them).
@@ -28,8 +28,8 @@ from strata.store.layers import resolve_layers
 from strata.testing import random_batch
 
 BOUND = 1.05
-GRID, VIEWS = (16, 21), 4
-NAMES = ("dinov2_small_reg", "dinov3_small", "clip_base_32", "dinov3_small_hf")
+GRID, VIEWS = (9, 12), 2
+NAMES = ("dinov2_small_reg", "dinov3_small", "dino_small_16")
 VGGT = {
     "patch_size": 14,
     "embed_dim": 192,

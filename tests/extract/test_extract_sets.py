@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from strata.configs.schema import CorrespondenceConfig
-from strata.errors import SceneError, SelectionError, SetsError
+from strata.configs.schema import CorrespondenceConfig, TrainVGGTConfig
+from strata.errors import ConfigError, SceneError, SelectionError, SetsError
 from strata.extract import bundle_pass
 from strata.extract.encoders.base import Encoder, EncoderInfo, FeatureMap, ViewBatch
 from strata.extract.encoders.registry import create
@@ -21,6 +21,7 @@ from strata.probes.correspondence import run
 from strata.store.feature_store import FeatureStore
 from strata.store.schema import ViewSet
 from strata.store.view_sets import read_sets, write_sets
+from strata.train.data import open_data
 
 
 class Together(Encoder):
@@ -254,6 +255,13 @@ def test_sets_are_chosen_by_themselves(rooms):
     with pytest.raises(SelectionError, match="is in 2 of the selected sets"):
         store.select("together").sample("toy/a", "000", uv)
     assert chosen.sample("toy/a", "000", uv)["norm"].shape == (1, 3)
+
+
+def test_training_takes_no_features_of_whole_sets(rooms):
+    extract(rooms, "a:012")
+    words = {"source": "store", "store": str(rooms.root), "encoder": "together", "layer": "norm"}
+    with pytest.raises(ConfigError, match="together cannot be the patch embedding of VGGT"):
+        open_data(TrainVGGTConfig(out=str(rooms.folder / "run"), **words), print)
 
 
 def test_mixed_orientations_need_one_grid(pipeline, new_view):
