@@ -17,7 +17,8 @@ from strata.extract import bundle_pass
 from strata.extract.encoders.base import Encoder, EncoderInfo, FeatureMap, ViewBatch
 from strata.extract.encoders.registry import create
 from strata.extract.scenes.scene import Blob
-from strata.probes.correspondence import run
+from strata.probes.correspondence import Correspondence, run
+from strata.probes.voxel_protocol import VoxelEdge, VoxelProtocol
 from strata.store.feature_store import FeatureStore
 from strata.store.schema import ViewSet
 from strata.store.view_sets import read_sets, write_sets
@@ -255,6 +256,22 @@ def test_sets_are_chosen_by_themselves(rooms):
     with pytest.raises(SelectionError, match="is in 2 of the selected sets"):
         store.select("together").sample("toy/a", "000", uv)
     assert chosen.sample("toy/a", "000", uv)["norm"].shape == (1, 3)
+
+
+def test_a_set_is_scored_on_its_own_features(rooms):
+    extract(rooms, "a:012", "a:210", "a:123")
+    features, sets = (
+        FeatureStore.open(rooms.root).select("together"),
+        view_sets(rooms, "a:012", "a:210", "a:123"),
+    )
+
+    def scores(selection, some: list[ViewSet]) -> dict[tuple[str, str, str], float | None]:
+        probe = Correspondence({"toy/a": some}, [VoxelProtocol(edge=VoxelEdge(size=0.1))], ranking=False)
+        return {(r.set, r.layer, r.metric): r.value for r in probe.evaluate(selection)}
+
+    alone = [scores(features.of_set(one), [one]) for one in sets]
+    assert scores(features, sets) == {key: value for part in alone for key, value in part.items()}
+    assert len({part[one.digest[:16], "norm", "noncorr"] for part, one in zip(alone, sets, strict=True)}) > 1
 
 
 def test_training_takes_no_features_of_whole_sets(rooms):

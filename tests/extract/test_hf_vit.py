@@ -304,7 +304,8 @@ def test_images_are_normalised_as_the_librarys_processor_does(preset: str, saved
     theirs = made(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
     entered: list[torch.Tensor] = []
     encoder = HfViT(loaded(saved("vit")).module, replace(load_preset(preset).info, depth=3, patch_size=14))
-    encoder.module.embeddings.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
+    model: Any = encoder.module
+    model.embeddings.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None, None] / 255
     encoder.forward(ViewBatch(images=images, grid=(2, 3)), ("patch_embed",))
     torch.testing.assert_close(entered[0], theirs, atol=2e-6, rtol=0)
