@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ from .sink import Sink
 
 if TYPE_CHECKING:
     from .worker import Worker
+
+Row = tuple[int, PreparedView | None]
+"""A row of the bundle and its view; None for a view that cannot be read."""
 
 GONE = "the scene was packed again before this view was extracted"
 DECODERS = min(16, os.cpu_count() or 1)
@@ -52,17 +56,17 @@ class BundlePass:
         )
 
     def run(self, decoders: ThreadPoolExecutor) -> None:
-        rows = sorted(set().union(*(sink.rows for sink in self._sinks)))
-        seen: list[tuple[int, PreparedView | None]] = []
-        batch: list[tuple[int, PreparedView]] = []
-        for row, view in self._ahead(decoders, rows):
-            if batch and (row // self.unit != batch[0][0] // self.unit or len(batch) >= self.worker.batch):
+        seen: list[list[Row]] = []
+        batch: list[list[tuple[int, PreparedView]]] = []
+        for one in self._sets(decoders):
+            if batch and self._ends_before(one, batch):
                 self._forward(batch)
                 batch = []
-            seen.append((row, view))
-            if view is not None and self._takes(row, view):
-                batch.append((row, view))
-            if len(seen) >= self.worker.batch:
+            seen.append(one)
+            views = [(row, view) for row, view in one if view is not None]
+            if len(views) == len(one) and self._takes(views):
+                batch.append(views)
+            if len(seen) * len(one) >= self.worker.batch:
                 self._hand_over(partial(self._keep_views, seen))
                 seen = []
         if batch:
@@ -73,7 +77,21 @@ class BundlePass:
     def _sinks(self) -> list[Sink]:
         return [*self.layers.values(), *self.others.values()]
 
-    def _ahead(self, pool: ThreadPoolExecutor, rows: list[int]) -> Iterator[tuple[int, PreparedView | None]]:
+    def _sets(self, decoders: ThreadPoolExecutor) -> Iterator[list[Row]]:
+        """Rows that are encoded together, in order: whole sets, or single views."""
+        size = self.part.bundle.together
+        wanted = {row // size for row in set().union(*(sink.rows for sink in self._sinks))}
+        rows = [number * size + i for number in sorted(wanted) for i in range(size)]
+        ahead = self._ahead(decoders, rows)
+        for _ in wanted:
+            yield list(islice(ahead, size))
+
+    def _ends_before(self, one: list[Row], batch: list[list[tuple[int, PreparedView]]]) -> bool:
+        """Whether the batch is full, or ends because another unit begins."""
+        other_unit = one[0][0] // self.unit != batch[0][0][0] // self.unit
+        return other_unit or (len(batch) + 1) * len(one) > self.worker.batch
+
+    def _ahead(self, pool: ThreadPoolExecutor, rows: list[int]) -> Iterator[Row]:
         """Rows in order, decoded ahead; None for a view that cannot be read."""
         window = 2 * self.worker.batch + DECODERS
         waiting: deque[tuple[int, Future[PreparedView | str]]] = deque()
@@ -83,7 +101,7 @@ class BundlePass:
             if row is not None:
                 waiting.append((row, pool.submit(self._prepared, row)))
 
-    def _awaited(self, row: int, future: Future[PreparedView | str]) -> tuple[int, PreparedView | None]:
+    def _awaited(self, row: int, future: Future[PreparedView | str]) -> Row:
         start = time.perf_counter()
         view = future.result()
         self.worker.tally.wait_s += time.perf_counter() - start
@@ -102,18 +120,23 @@ class BundlePass:
         except (SceneError, ShardError) as error:
             return error.what
 
-    def _takes(self, row: int, view: PreparedView) -> bool:
-        """Whether the view goes into a forward pass."""
-        wanted = any(sink.wants(row) for sink in self.layers.values())
-        return wanted and not missing_field(view, self.plan.encoder.info.needs)
+    def _takes(self, views: list[tuple[int, PreparedView]]) -> bool:
+        """Whether the views go into a forward pass."""
+        needs = self.plan.encoder.info.needs
+        return any(map(self._wanted, dict(views))) and not any(missing_field(v, needs) for _, v in views)
 
-    def _forward(self, batch: list[tuple[int, PreparedView]]) -> None:
+    def _wanted(self, row: int) -> bool:
+        """Whether some layer still wants the row."""
+        return any(sink.wants(row) for sink in self.layers.values())
+
+    def _forward(self, batch: list[list[tuple[int, PreparedView]]]) -> None:
         start = time.perf_counter()
-        layers = tuple(n for n, sink in self.layers.items() if any(sink.wants(row) for row, _ in batch))
-        maps = self.worker.encode([view for _, view in batch], layers)
+        rows = [row for one in batch for row, _ in one]
+        layers = tuple(name for name, sink in self.layers.items() if any(map(sink.wants, rows)))
+        maps = self.worker.encode([[view for _, view in one] for one in batch], layers)
         cast = {layer: stored_arrays(maps[layer], self.plan.storages[layer]) for layer in layers}
         self.worker.tally.encode_s += time.perf_counter() - start
-        self._hand_over(partial(self._keep_features, [row for row, _ in batch], cast))
+        self._hand_over(partial(self._keep_features, rows, cast))
 
     def _hand_over(self, keep: Callable[[], None]) -> None:
         start = time.perf_counter()
@@ -125,19 +148,33 @@ class BundlePass:
         keep()
         self.worker.tally.keep_s += time.perf_counter() - start
 
-    def _keep_views(self, views: list[tuple[int, PreparedView | None]]) -> None:
-        for row, view in views:
-            if view is None:
-                self._keep_nothing(row, self._sinks)
-                continue
-            self._keep_view(row, view)
-            lacks = missing_field(view, self.plan.encoder.info.needs)
-            if lacks and any(sink.wants(row) for sink in self.layers.values()):
-                self.worker.tally.failures[self.part.bundle.id, row, None] = f"the view has no {lacks}"
-                self._keep_nothing(row, list(self.layers.values()))
+    def _keep_views(self, sets: list[list[Row]]) -> None:
+        for one in sets:
+            for row, view in one:
+                if view is None:
+                    self._keep_nothing(row, self._sinks)
+                else:
+                    self._keep_view(row, view)
+            reason = self._unfit(one)
+            for row, view in one if reason else ():
+                if view is not None and self._wanted(row):
+                    self.worker.tally.failures[self.part.bundle.id, row, None] = reason
+                    self._keep_nothing(row, list(self.layers.values()))
+
+    def _unfit(self, one: list[Row]) -> str:
+        """Why views cannot be encoded together, or an empty string."""
+        needs, alone = self.plan.encoder.info.needs, len(one) == 1
+        for row, view in one:
+            lacks = "" if view is None else missing_field(view, needs)
+            name = "the view" if alone else f"{self.part.views[row].name}, a view of its set,"
+            if lacks:
+                return f"{name} has no {lacks}"
+            if view is None and not alone:
+                return f"{name} cannot be used: {self.worker.tally.failures[self.part.bundle.id, row, None]}"
+        return ""
 
     def _keep_nothing(self, row: int, sinks: list[Sink]) -> None:
-        counts = any(sink.wants(row) for sink in self.layers.values())
+        counts = self._wanted(row)
         for sink in sinks:
             if sink.wants(row):
                 sink.add(row, None)
@@ -162,10 +199,11 @@ class BundlePass:
                 sink.add(row, values[name])
 
     def _keep_features(self, rows: list[int], cast: dict[str, tuple[dict[str, Tensor], Tensor]]) -> None:
+        wanted = sum(map(self._wanted, rows))
         for layer, (arrays, finite) in cast.items():
             values = {name: on_host(tensor) for name, tensor in arrays.items()}
             self._keep_layer(layer, rows, values, on_host(finite))
-        self.worker.finished(len(rows))
+        self.worker.finished(wanted)
 
     def _keep_layer(
         self, layer: str, rows: list[int], values: dict[str, np.ndarray], finite: np.ndarray

@@ -20,6 +20,7 @@ from ..store.schema import (
     Bundle,
     SceneRow,
     SceneViews,
+    SetRow,
     ViewRow,
     make_bundle,
 )
@@ -35,7 +36,9 @@ class Want:
         scene: scene id.
         digest, geometry: of the whole scene as it is packed now.
         grid: (rows, cols) tokens.
-        rows: the views, in order of position, at most `MAX_BUNDLE_VIEWS`.
+        rows: the views, in order of position, at most `MAX_BUNDLE_VIEWS`; of sets, theirs one after the
+            other.
+        sets: digests of the sets that the rows are, all of as many views; empty where views are seen alone.
     """
 
     scene: str
@@ -43,6 +46,12 @@ class Want:
     geometry: str
     grid: Size
     rows: tuple[ViewRow, ...]
+    sets: tuple[str, ...] = ()
+
+    @property
+    def together(self) -> int:
+        """How many rows are encoded together."""
+        return len(self.rows) // len(self.sets) if self.sets else 1
 
     @property
     def place(self) -> Place:
@@ -137,7 +146,7 @@ def assign_bundles(
         if choice.whole(bundle) and 2 * choice.gain(bundle) >= len(bundle) and choice.apart(bundle):
             choice.take(bundle)
     reused = [Assigned(bundle=bundle, views=catalog.views(bundle), new=False) for bundle in choice.taken]
-    return [*reused, *_group(list(choice.left.values()), generations)]
+    return [*reused, *group_wants(list(choice.left.values()), generations)]
 
 
 class _Choice:
@@ -243,13 +252,14 @@ def _twins(bundle: Bundle, row: SceneRow, catalog: Catalog) -> list[Bundle]:
     ]
 
 
-def _group(wants: list[Want], generations: Mapping[str, int]) -> list[Assigned]:
-    """New bundles of what is left, by grid and in order of scene id."""
+def group_wants(wants: list[Want], generations: Mapping[str, int]) -> list[Assigned]:
+    """New bundles of what is left, by grid (and size of sets) and in order of scene id."""
     made: list[Assigned] = []
-    for grid in sorted({want.grid for want in wants}):
+    for kind in sorted({(want.grid, want.together) for want in wants}):
         together: list[Want] = []
         held = 0
-        for want in sorted((w for w in wants if w.grid == grid), key=lambda w: natural(w.scene)):
+        alike = [want for want in wants if (want.grid, want.together) == kind]
+        for want in sorted(alike, key=lambda w: natural(w.scene)):
             if len(want.rows) >= OWN_BUNDLE_VIEWS:
                 made.append(_made([want], generations))
                 continue
@@ -275,4 +285,6 @@ def _made(wants: Sequence[Want], generations: Mapping[str, int]) -> Assigned:
         for want in wants
     ]
     views = tuple(row for want in wants for row in want.rows)
-    return Assigned(bundle=make_bundle(wants[0].grid, scenes), views=views, new=True)
+    size, names = wants[0].together, [name for want in wants for name in want.sets]
+    sets = tuple(SetRow(digest=name, start=k * size, stop=(k + 1) * size) for k, name in enumerate(names))
+    return Assigned(bundle=make_bundle(wants[0].grid, scenes, sets), views=views, new=True)

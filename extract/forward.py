@@ -1,6 +1,7 @@
 """Views in, stored numbers out: the batch that an encoder sees, and the cast that the store keeps.
 
-Shapes: B views (each a set of its own), R C token rows and columns, T prefix tokens, D channels.
+Shapes: B sets, V views (1 where each is seen alone), R C token rows and columns, T prefix tokens,
+D channels.
 """
 
 from __future__ import annotations
@@ -16,22 +17,26 @@ from ..kernels.quantized import quantize
 from .encoders.base import Encoder, FeatureMap, ViewBatch
 from .prepare import PreparedView
 
+Sets = Sequence[Sequence[PreparedView]]
+"""Views that are encoded together, as many in each set; a view that is seen alone is a set of one."""
+
 
 def encode(
-    encoder: Encoder, views: Sequence[PreparedView], layers: tuple[str, ...], device: str = "cpu"
+    encoder: Encoder, sets: Sets, layers: tuple[str, ...], device: str = "cpu"
 ) -> dict[str, FeatureMap]:
-    """All layers of these views; every map is [B, 1, ...]."""
+    """All layers of these sets; every map is [B, V, ...]."""
     with torch.inference_mode():
-        return encoder.forward(batch_of(encoder, views, device), layers)
+        return encoder.forward(batch_of(encoder, sets, device), layers)
 
 
-def batch_of(encoder: Encoder, views: Sequence[PreparedView], device: str = "cpu") -> ViewBatch:
+def batch_of(encoder: Encoder, sets: Sets, device: str = "cpu") -> ViewBatch:
     """The batch with the fields that the encoder needs.
 
     Raises:
         SceneError: a view lacks one of them.
     """
-    needs = encoder.info.needs
+    needs, views = encoder.info.needs, [view for one in sets for view in one]
+    shape = (len(sets), len(sets[0]))
     for view in views:
         if lacks := missing_field(view, needs):
             raise SceneError(f"the encoder {encoder.info.name} needs {lacks}, which the view lacks.")
@@ -39,8 +44,8 @@ def batch_of(encoder: Encoder, views: Sequence[PreparedView], device: str = "cpu
     def field(name: str, of: Callable[[PreparedView], np.ndarray], dtype: torch.dtype) -> Tensor | None:
         if name not in needs:
             return None
-        values = np.stack([of(view) for view in views])[:, None]
-        return torch.from_numpy(values).to(device=device, dtype=dtype)
+        values = torch.from_numpy(np.stack([of(view) for view in views]))
+        return values.unflatten(0, shape).to(device=device, dtype=dtype)
 
     images = torch.from_numpy(np.stack([view.image for view in views]))
     if device != "cpu":
@@ -48,7 +53,7 @@ def batch_of(encoder: Encoder, views: Sequence[PreparedView], device: str = "cpu
     images = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
     scale = field("scene_scale_m", lambda view: np.array(view.scene_scale_m), torch.float32)
     return ViewBatch(
-        images=images[:, None],
+        images=images.unflatten(0, shape),
         grid=views[0].grid,
         token_point_world=field("token_point_world", _valid_points, torch.float32),
         depth_m=field("depth_m", lambda view: np.asarray(view.depth_m), torch.float32),
@@ -71,12 +76,12 @@ def missing_field(view: PreparedView, needs: frozenset[str]) -> str:
 
 
 def stored_arrays(feature: FeatureMap, storage: str) -> tuple[dict[str, Tensor], Tensor]:
-    """(what the store keeps of a layer, [B, ...] by name, [B] bool whether a view's numbers are all finite).
+    """(what the store keeps of a layer, [BV, ...] by name, [BV] bool whether all of a view is finite).
 
     Runs where the values are, so that the bus carries the small form, and does not wait for the device.
     """
     arrays: dict[str, tuple[Tensor, Tensor]] = {}
-    tokens = feature.tokens[:, 0]
+    tokens = feature.tokens.flatten(0, 1)
     if storage == "u8":
         small = quantize(tokens)
         affine = {"scale": small.scale, "offset": small.offset}
@@ -85,7 +90,7 @@ def stored_arrays(feature: FeatureMap, storage: str) -> tuple[dict[str, Tensor],
     else:
         arrays["tokens"] = narrowed(tokens, storage)
     if feature.prefix is not None:
-        arrays["prefix"] = narrowed(feature.prefix[:, 0], "f32" if storage == "u8" else storage)
+        arrays["prefix"] = narrowed(feature.prefix.flatten(0, 1), "f32" if storage == "u8" else storage)
     finite = torch.stack([there for _, there in arrays.values()]).all(dim=0)
     return {name: values for name, (values, _) in arrays.items()}, finite
 

@@ -99,4 +99,6 @@ class Groups:
 
     def _unit(self, bundle: Bundle, by_size: int) -> int:
         # A bundle smaller than a unit is one shard of its own size: no empty index entries.
-        return min(len(bundle), self.unit_views or by_size)
+        # Views of a set are encoded together, and so written together.
+        whole = max(1, (self.unit_views or by_size) // bundle.together) * bundle.together
+        return min(len(bundle), whole)

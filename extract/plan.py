@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,16 @@ from ..store.layers import resolve_layers
 from ..store.layout import GroupSpec
 from ..store.lock import shared
 from ..store.remote.path import written
-from ..store.schema import MAX_BUNDLE_VIEWS, Bundle, ViewRow, scene_geometry
+from ..store.schema import MAX_BUNDLE_VIEWS, Bundle, ViewRow, ViewSet, scene_geometry
 from ..store.writer import GroupWriter
 from .bundling import Assigned, Versions, Want, assign_bundles, scene_grids, version_scenes
 from .encoders.base import Encoder
 from .groups import Groups
 from .packed_scene import PackedScene, PackedView
+from .set_bundling import assign_set_bundles, set_wants
 from .shards import ShardIndex
 from .storage import Sample, choose_storages, sample_views, undecided
+from .store_lists import scene_sets
 from .words import check_views, feature_key, wanted_scenes
 
 
@@ -148,12 +150,13 @@ def make_plan(
     root, key = written(config.store), feature_key(config, encoder, compute)
     layers = resolve_layers(config.layers, encoder.layers(), encoder.info.depth)
     scenes = wanted_scenes(config, index)
+    sets = scene_sets(scenes, config, config.sets) if encoder.info.context == "set" else []
     measure = measure or undecided(config.storage, root, key, layers)
-    sample = sample_views(encoder, key, layers, scenes, device) if measure else None
+    sample = sample_views(encoder, key, layers, scenes, device, sets) if measure else None
     storages = choose_storages(config.storage, root, key, layers, sample)
     groups = _groups(config, index, encoder, key, storages)
     with shared(root):
-        versions, assigned = _assign(root, scenes, groups)
+        versions, assigned = _assign(root, scenes, groups, sets)
     return Plan(
         root=root,
         key=key,
@@ -181,13 +184,18 @@ def _groups(
     )
 
 
-def _assign(root: Path, scenes: Iterable[PackedScene], groups: Groups) -> tuple[Versions, list[Assigned]]:
+def _assign(
+    root: Path, scenes: Iterable[PackedScene], groups: Groups, sets: Sequence[ViewSet]
+) -> tuple[Versions, list[Assigned]]:
     """What changes in the catalog, and the bundles that hold what is wanted."""
-    wants = [want for scene in scenes for want in _wants(scene, groups)]
+    of_sets = groups.key.context == "set"
+    by_scene = {scene.id: _wants(scene, groups) for scene in scenes}
+    views = [want for wants in by_scene.values() for want in wants]
     stored = FeatureStore.open(root).catalog if (root / "zarr.json").exists() else Catalog(root / "catalog")
-    versions = version_scenes(wants, stored)
-    assigned = assign_bundles(
-        wants,
+    versions = version_scenes(views, stored)
+    assign = assign_set_bundles if of_sets else assign_bundles
+    assigned = assign(
+        set_wants(by_scene, sets) if of_sets else views,
         _with_versions(stored, versions),
         generations=versions.generations,
         available={scene.id: scene.digest for scene in groups.packed.values()},

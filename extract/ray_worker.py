@@ -9,7 +9,6 @@ import hashlib
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,10 +26,10 @@ from .bundling import Versions
 from .commit import device_name
 from .encoders.base import Encoder
 from .encoders.registry import create
+from .forward import Sets
 from .groups import Groups
 from .pack_plan import INDEX
 from .plan import BundlePlan, Plan, bundle_plan
-from .prepare import PreparedView
 from .ray_jobs import Job
 from .run_log import WorkerLog
 from .shards import ShardIndex
@@ -153,9 +152,9 @@ class Lane(Worker):
         self.notes.clear()
         return self.tally
 
-    def encode(self, views: Sequence[PreparedView], layers: tuple[str, ...]):
+    def encode(self, sets: Sets, layers: tuple[str, ...]):
         with self._turn:
-            return super().encode(views, layers)
+            return super().encode(sets, layers)
 
 
 def nonce_path(root: Path, run: str) -> Path:

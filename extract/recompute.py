@@ -14,10 +14,12 @@ import torch
 from ..configs.schema import VerifyConfig
 from ..errors import ConfigError, SceneError, SelectionError, ShardError, StoreError, StoreMismatchError
 from ..progress import Progress
-from ..store.block import Block, layer_group
+from ..store.block import Block
 from ..store.feature_store import FeatureStore
 from ..store.maintain.report import Report
+from ..store.remote.path import written
 from ..store.stored_key import StoredKey
+from ..store.view_groups import layer_group
 from .encoders.base import Encoder, FeatureMap
 from .encoders.registry import create
 from .forward import encode, missing_field
@@ -87,7 +89,7 @@ def _spread(store: FeatureStore, stored: StoredKey, count: int) -> list[Chosen]:
 
 
 def _encoder(stored: StoredKey, chosen: list[Chosen], config: VerifyConfig, own: Encoder | None) -> Encoder:
-    made = own or create(stored.key.encoder, config.weights or _weights(chosen))
+    made = own or create(stored.key.encoder, config.weights or _weights(chosen), stored.key.stride)
     found = made.weights_digest()
     if found != stored.key.weights:
         raise StoreMismatchError(
@@ -169,6 +171,7 @@ class _Comparison:
             preprocess=self.stored.key.preprocess,
             grid=block.grid,
             patch=self.encoder.info.patch_size,
+            stride=self.stored.key.stride,
             points="token_point_world" in needs,
             depth="depth_m" in needs,
         )
@@ -180,7 +183,7 @@ class _Comparison:
 
     def _deviations(self, choice: Chosen, view: PreparedView) -> Iterator[tuple[str, float]]:
         block, layers = choice.block, tuple(choice.block.layers)
-        for layer, feature in encode(self.encoder, [view], layers, self.device).items():
+        for layer, feature in encode(self.encoder, [[view]], layers, self.device).items():
             try:
                 parts = [block.tokens(layer, [choice.i])]
                 parts += [block.prefix(layer, [choice.i])] if block.prefix_names(layer) else []
@@ -195,9 +198,10 @@ class _Comparison:
         limit = max(STORAGE_ERROR[storage], COMPUTE_ERROR[self.stored.key.compute])
         if deviation <= limit:
             return
-        block, row = choice.block, choice.block.rows[choice.i]
-        group = layer_group(block.store, self.stored, block.bundle, layer, storage)
-        folder, spec = group.folder, group.array("tokens").spec
+        block, place = choice.block, choice.block.places[layer]
+        row = place.rows[choice.i]
+        group = layer_group(block.store, self.stored, place.bundle, layer, storage)
+        folder, spec = written(group.folder), group.array("tokens").spec
         shard = folder / "tokens" / spec.file(row // spec.unit)
         what = f"row {row} deviates by {deviation:.2g} from what is extracted again, more than {limit:.2g}."
         self.report.fault(shard, "numbers", what, [folder / "zarr.json", shard])

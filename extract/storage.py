@@ -17,6 +17,7 @@ import torch
 from ..errors import ConfigError, SceneError, ShardError, did_you_mean
 from ..store.key import FeatureKey
 from ..store.layers import stored_name
+from ..store.schema import ViewSet
 from .bundling import scene_grids
 from .encoders.base import Encoder, FeatureMap
 from .forward import encode
@@ -73,34 +74,56 @@ def undecided(asked: str, root: Path, key: FeatureKey, layers: Sequence[str]) ->
 
 
 def sample_views(
-    encoder: Encoder, key: FeatureKey, layers: tuple[str, ...], scenes: Sequence[PackedScene], device: str
+    encoder: Encoder,
+    key: FeatureKey,
+    layers: tuple[str, ...],
+    scenes: Sequence[PackedScene],
+    device: str,
+    sets: Sequence[ViewSet] = (),
 ) -> Sample:
-    """Encode a few views spread evenly over the scenes; views that cannot be read are passed over."""
-    every = [(scene, position) for scene in scenes for position in range(len(scene))]
-    count = min(SAMPLE_VIEWS, len(every))
-    chosen = [every[i * len(every) // count] for i in range(count)]
+    """Encode a few views, or a few of the sets, spread evenly; what cannot be read is passed over."""
+    chosen = _spread(_views_of(scenes, sets))
     largest = dict.fromkeys(layers, 0.0)
     start, done = time.perf_counter(), 0
-    for scene, position in chosen:
+    for scene, positions in chosen:
         sizes, info = [v.source_size for v in scene.views], encoder.info
         request = Request(
             preprocess=key.preprocess,
-            grid=scene_grids(sizes, key.preprocess, info.patch_size, info.stride)[position],
+            grid=scene_grids(sizes, key.preprocess, info.patch_size, info.stride)[positions[0]],
             patch=info.patch_size,
             stride=info.stride,
             points=True,
             depth=True,
         )
         try:
-            view = prepare(scene, scene.views[position], request)
-            maps = encode(encoder, [view], layers, device)
+            views = [prepare(scene, scene.views[position], request) for position in positions]
+            maps = encode(encoder, [views], layers, device)
         except (SceneError, ShardError):
             continue
-        done += 1
+        done += len(views)
         for layer, feature in maps.items():
             largest[layer] = max(largest[layer], largest_value(feature))
     rate = done / max(time.perf_counter() - start, 1e-9)
     return Sample(largest=largest, views_per_s=rate, device=device)
+
+
+def _views_of(
+    scenes: Sequence[PackedScene], sets: Sequence[ViewSet]
+) -> list[tuple[PackedScene, tuple[int, ...]]]:
+    """Positions of the views of each set, or of each view alone where there are no sets."""
+    if not sets:
+        return [(scene, (position,)) for scene in scenes for position in range(len(scene))]
+    by_id = {scene.id: scene for scene in scenes}
+    places = {scene.id: {view.name: view.position for view in scene.views} for scene in scenes}
+    return [(by_id[one.scene], tuple(places[one.scene][name] for name in one.members)) for one in sets]
+
+
+def _spread(
+    every: list[tuple[PackedScene, tuple[int, ...]]],
+) -> list[tuple[PackedScene, tuple[int, ...]]]:
+    """About `SAMPLE_VIEWS` views, one set at least."""
+    count = min(max(1, SAMPLE_VIEWS // len(every[0][1])), len(every)) if every else 0
+    return [every[i * len(every) // count] for i in range(count)]
 
 
 def largest_value(feature: FeatureMap) -> float:

@@ -59,6 +59,17 @@ def keep_sets(
     return path
 
 
+def scene_sets(
+    scenes: Sequence[PackedScene], options: SetsOptions, sets: str | Path | None = None
+) -> list[ViewSet]:
+    """The view sets that `keep_sets` puts in the store.
+
+    Raises:
+        SetsError: as `keep_sets`.
+    """
+    return (_given(sets, scenes) if sets else _sampled(scenes, options.as_sampler())).sets
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Drawn:
     """Sets, (scene, reason) of scenes without, and how many sets were equal to others."""

@@ -21,11 +21,10 @@ from ..store.layout import GroupSpec
 from ..store.writer import GroupWriter
 from .bundle_pass import DECODERS, BundlePass
 from .donors import Donor, Self
-from .forward import encode
+from .forward import Sets, encode
 from .lane import Lane
 from .owed import owed_units
 from .plan import BundlePlan, Plan
-from .prepare import PreparedView
 from .sink import Sink
 from .tally import Tally
 
@@ -38,7 +37,7 @@ class Worker:
 
     Args:
         plan: what is to be done.
-        batch: views per forward pass.
+        batch: views per forward pass; whole sets, and at least one, where they are seen together.
         tally: counts what is done.
         done: called with the number of views whose features are complete.
         before_write: called before a shard is written (the run record goes first).
@@ -87,18 +86,18 @@ class Worker:
             others = keeper.put(partial(sinks, part.others)).result()
             BundlePass(self, part, layers, others, keeper).run(decoders)
 
-    def encode(self, views: Sequence[PreparedView], layers: tuple[str, ...]):
+    def encode(self, sets: Sets, layers: tuple[str, ...]):
         """Forward; out of memory halves the batch once, with a notice."""
         try:
-            return encode(self.plan.encoder, views, layers, self.plan.device)
+            return encode(self.plan.encoder, sets, layers, self.plan.device)
         except torch.OutOfMemoryError:
-            if self._halved or len(views) < 2:
+            if self._halved or len(sets) < 2:
                 raise
         self._halved, self.batch = True, max(1, self.batch // 2)
         torch.cuda.empty_cache()
         self._note(f"out of memory: going on with batches of {self.batch}")
-        half = (len(views) + 1) // 2
-        parts = [self.encode(views[:half], layers), self.encode(views[half:], layers)]
+        half = (len(sets) + 1) // 2
+        parts = [self.encode(sets[:half], layers), self.encode(sets[half:], layers)]
         return {layer: _joined(parts[0][layer], parts[1][layer]) for layer in layers}
 
     def finished(self, views: int) -> None:

@@ -21,7 +21,7 @@ from .base import Needs, Probe, Record
 from .questions import Protocol, Question, padded
 from .ranking import ranking_metrics
 from .reference_protocol import ReferenceProtocol
-from .set_views import PlacedSet, place_sets, read_views
+from .set_views import PlacedSet, by_context, place_sets, read_views
 from .visible_protocol import VisibleProtocol
 from .voxel_protocol import VoxelEdge, VoxelProtocol
 
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 PROTOCOLS = ("visible", "voxel", "reference")
 NUMERICS = 2
 """Version of the arithmetic, raised when results change: parts of older runs are computed again."""
+
+
+_Asked = tuple[PlacedSet, Protocol, Question, PairLabels | None]
+"""One question about one set, with what ranking needs."""
 
 
 class Correspondence(Probe):
@@ -71,31 +75,35 @@ class Correspondence(Probe):
             ProbeError: the scene has no depth, or none of its cells can be sized.
         """
         placed, _ = place_sets(selection, self.sets.get(selection.scenes[0], ()))
-        asked = [
+        parts = [(part, self._asked(part, sets)) for part, sets in by_context(selection, placed)]
+        if not any(asked for _, asked in parts):
+            raise _no_points(selection)
+        for layer in selection.layers:
+            for part, asked in parts:
+                yield from self._answered(part, asked, layer, selection.fingerprint)
+
+    def _asked(self, selection: Selection, placed: Sequence[PlacedSet]) -> list[_Asked]:
+        return [
             (one, protocol, question, question.labels() if self.ranking else None)
             for protocol in self.protocols
             for one, question in self._questions(protocol, selection, placed)
         ]
-        for layer in selection.layers:
-            names = {name for one, *_ in asked for name in one.names}
-            tokens = read_views(selection, names, _reader(layer))
-            for one, protocol, question, labels in asked:
-                views = padded([tokens[name] for name in one.names])
-                row = _row(selection, layer, one, protocol, question)
-                for metric, value in _answers(views, question, labels).items():
-                    yield Record(**row, metric=metric, value=value)
+
+    def _answered(
+        self, selection: Selection, asked: Sequence[_Asked], layer: str, fingerprint: str
+    ) -> Iterator[Record]:
+        names = {name for one, *_ in asked for name in one.names}
+        tokens = read_views(selection, names, _reader(layer))
+        for one, protocol, question, labels in asked:
+            views = padded([tokens[name] for name in one.names])
+            row = _row(selection, layer, one, protocol, question)
+            for metric, value in _answers(views, question, labels).items():
+                yield Record(**row, metric=metric, value=value, selection=fingerprint)
 
     def _questions(
-        self, protocol: Protocol, selection: Selection, placed: list[PlacedSet]
+        self, protocol: Protocol, selection: Selection, placed: Sequence[PlacedSet]
     ) -> Iterator[tuple[PlacedSet, Question]]:
         points = read_views(selection, {name for one in placed for name in one.names}, protocol.read)
-        if not any(bool(view.valid.any()) for view in points.values()):
-            raise ProbeError(
-                "the scene has no points to tell which tokens correspond.",
-                where=selection.scenes[0],
-                why="no view in its sets has depth and a camera",
-                fix="add depth and poses to the scene, or leave it out",
-            )
         scale_m = next(selection.blocks()).scene_scale_m
         for one in placed:
             question = protocol.ask([points[name] for name in one.names], scale_m)
@@ -172,5 +180,13 @@ def _row(
         "set": one.digest,
         "pairs": question.pairs,
         "covariates": covariates,
-        "selection": selection.fingerprint,
     }
+
+
+def _no_points(selection: Selection) -> ProbeError:
+    return ProbeError(
+        "the scene has no points to tell which tokens correspond.",
+        where=selection.scenes[0],
+        why="no view in its sets has depth and a camera",
+        fix="add depth and poses to the scene, or leave it out",
+    )

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ..errors import SelectionError
 from ..store.atomic import write_atomic
-from .set_views import PlacedSet, place_sets, read_views
+from .set_views import PlacedSet, by_context, place_sets, read_views
 from .visualize import pca_picture
 
 if TYPE_CHECKING:
@@ -55,10 +55,12 @@ def _first_sets(
     painted: Counter[str] = Counter()
     for scene in selection.scenes:
         dataset, part = scene.partition("/")[0], selection.scene(scene)
-        for one in place_sets(part, sets.get(scene, ()))[0]:
-            if painted[dataset] < count:
-                painted[dataset] += 1
-                yield part, one
+        placed, _ = place_sets(part, sets.get(scene, ()))
+        for of_sets, some in by_context(part, placed):
+            for one in some:
+                if painted[dataset] < count:
+                    painted[dataset] += 1
+                    yield of_sets, one
 
 
 def _paint(part: Selection, one: PlacedSet, path: Path, title: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,8 +39,11 @@ def place_sets(selection: Selection, sets: Iterable[ViewSet]) -> tuple[list[Plac
     """The sets that can be scored on one scene's features, and how many cannot, by reason.
 
     A set is stale when it names an image that the store does not have, or has in another version.
-    Views without features drop out of a set; a set needs two.
+    Views without features drop out of a set; a set needs two. Features of whole sets are those of their own
+    set alone.
     """
+    if selection.key.context == "set":
+        return _place_encoded(selection, sets)
     blocks = list(selection.blocks())
     views = {view.name: view for block in blocks for view in block.views}
     missing = {name for block in blocks for name in block.missing}
@@ -55,6 +58,34 @@ def place_sets(selection: Selection, sets: Iterable[ViewSet]) -> tuple[list[Plac
             skipped["fewer than two of its views have features"] += 1
         else:
             placed.append(PlacedSet(view_set=view_set, names=there, dropped=dropped))
+    return placed, skipped
+
+
+def by_context(
+    selection: Selection, placed: Sequence[PlacedSet]
+) -> Iterator[tuple[Selection, Sequence[PlacedSet]]]:
+    """The placed sets with the features to score them on: all together, or each with what belongs to it."""
+    if selection.key.context != "set":
+        yield selection, placed
+        return
+    for one in placed:
+        part = selection.of_set(one.view_set)
+        assert part is not None
+        yield part, (one,)
+
+
+def _place_encoded(selection: Selection, sets: Iterable[ViewSet]) -> tuple[list[PlacedSet], Counter[str]]:
+    """`place_sets` for an encoder that sees whole sets."""
+    placed, skipped = [], Counter[str]()
+    for view_set in sets:
+        part = selection.of_set(view_set)
+        block = next(part.blocks()) if part is not None else None
+        if block is None:
+            skipped["its views were not encoded together: extract with these sets"] += 1
+        elif len(block) < 2:
+            skipped["fewer than two of its views have features"] += 1
+        else:
+            placed.append(PlacedSet(view_set=view_set, names=block.names, dropped=tuple(block.missing)))
     return placed, skipped
 
 

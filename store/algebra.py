@@ -1,6 +1,7 @@
 """Set algebra on the views of selections of one key.
 
-Two views are the same when scene, version of the scene and position are.
+Two views are the same when scene, version of the scene and position are; of encoders that see whole sets,
+when the set is, too.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from .schema import ViewRow
 if TYPE_CHECKING:
     from .selection import Selection
 
-View = tuple[str, str, int]
-"""Scene id, scene digest, position."""
+View = tuple[str, str, tuple[int, ...], int]
+"""Scene id, scene digest, the set's positions where features are of whole sets, position."""
 
 
 def union(a: Selection, b: Selection) -> Selection:
@@ -86,12 +87,18 @@ def _check_alike(a: Selection, b: Selection) -> None:
 
 
 def _views(selection: Selection) -> set[View]:
-    return {(b.scene, b.scene_row.digest, position) for b in selection.parts for position in b.positions}
+    return {(*_seen(b), position) for b in selection.parts for position in b.positions}
+
+
+def _seen(block: Block) -> tuple[str, str, tuple[int, ...]]:
+    """What the views of a block were seen in."""
+    of_set = block.members if block.stored_key.key.context == "set" else ()
+    return block.scene, block.scene_row.digest, tuple(view.position for view in of_set)
 
 
 def _kept(selection: Selection, views: Collection[View], *, inside: bool) -> Selection:
     def keep(block: Block, view: ViewRow) -> bool:
-        return ((block.scene, block.scene_row.digest, view.position) in views) == inside
+        return ((*_seen(block), view.position) in views) == inside
 
     return replace(selection, parts=filtered(selection.parts, keep))
 
@@ -101,9 +108,9 @@ def _joined(parts: Iterable[Block]) -> tuple[Block, ...]:
     together: dict[tuple, list[Block]] = defaultdict(list)
     for block in parts:
         places = tuple(place.origin for place in block.places.values())
-        together[block.scene, block.scene_row.digest, block.bundle.id, places].append(block)
+        together[*_seen(block), block.bundle.id, places].append(block)
     blocks = [_merged(group) for group in together.values()]
-    return tuple(sorted(blocks, key=lambda b: (natural(b.scene), min(b.positions, default=0))))
+    return tuple(sorted(blocks, key=lambda b: (natural(b.scene), b.positions)))
 
 
 def _merged(group: list[Block]) -> Block:

@@ -126,12 +126,14 @@ def read_json(path: Place) -> Any:
         ) from None
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Place) -> bytes:
     """The bytes of a regular file; a pipe or a device, which has no end, is refused.
 
     Raises:
         OSError: it cannot be read.
     """
+    if not isinstance(path, Path):
+        return path.read_bytes()
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -79,6 +79,11 @@ class Block:
         return self.scene_row.id
 
     @property
+    def members(self) -> tuple[ViewRow, ...]:
+        """The views of all its rows, those without features too: of whole sets, the members in order."""
+        return self.store.catalog.scene_views(self.bundle, self.scene_row)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Frame names, in the order of the rows."""
         return tuple(view.name for view in self.views)

@@ -22,6 +22,7 @@ from .block import Block
 from .derived import DerivedPlace, DerivedTokens, Source
 from .feature_store import FeatureStore
 from .layout import GroupSpec, bundle_identity, layer_group, shard_views, unit_views
+from .remote.path import written
 from .schema import Bundle
 from .selection import Selection
 from .shard_io import present_chunks
@@ -104,7 +105,7 @@ def _write(
     derived: Selection, bundle: Bundle, layer: str, storage: str, rows: Rows, progress: Progress
 ) -> None:
     spec = _spec(derived, bundle, layer, storage)
-    writer, tokens = GroupWriter(derived.store.root, spec), spec.arrays["tokens"]
+    writer, tokens = GroupWriter(written(derived.store.root), spec), spec.arrays["tokens"]
     writer.prepare()
     for unit in range(tokens.units):
         path = writer.folder / "tokens" / tokens.file(unit)
@@ -130,7 +131,7 @@ def _buffer(spec: GroupSpec, unit: int, maps: dict[int, np.ndarray]) -> UnitBuff
 
 
 def _stored_map(derived: Selection, spec: GroupSpec, row: int) -> np.ndarray:
-    folder = derived.store.root / spec.folder / "tokens"
+    folder = written(derived.store.root) / spec.folder / "tokens"
     return ArrayReader(folder, spec.arrays["tokens"]).read([row])[0]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .feature_store import FeatureStore
 from .schema import ViewRow, ViewSet
+from .set_runs import is_set
 from .split_lists import split_scenes
 from .view_sets import read_sets
 
@@ -44,12 +45,17 @@ class ViewFilter:
     def __init__(self, sets: Iterable[ViewSet] | str | Path | None, views: Iterable[str] | None) -> None:
         if isinstance(sets, str | Path):
             sets = read_sets(sets)
-        self._images = None if sets is None else {(s.scene, d) for s in sets for d in s.images}
+        self._sets = None if sets is None else list(sets)
+        self._images = None if self._sets is None else {(s.scene, d) for s in self._sets for d in s.images}
         self._names = None if views is None else set(views)
 
     def scene(self, scene_id: str) -> bool:
         """Whether some view of the scene may fit."""
         return all(scenes is None or scene_id in scenes for scenes in self._scenes)
+
+    def whole(self, scene_id: str, views: Iterable[ViewRow]) -> bool:
+        """Whether these views of a scene, in this order, are one of the sets."""
+        return self._sets is None or any(is_set(one, scene_id, views) for one in self._sets)
 
     def view(self, scene_id: str, view: ViewRow) -> bool:
         """Whether the view fits."""

@@ -78,7 +78,7 @@ class StoredGroup:
         return self.array(name).read(rows, out)
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def _attributes(path: Place) -> dict[str, Any]:
     document = read_json(path)
     attributes = unstamped(document).get("attributes", {}) if isinstance(document, dict) else None
     if not isinstance(attributes, dict):

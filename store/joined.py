@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import SelectionError, did_you_mean, first_few
 from .block import Block
 from .grid_features import Empty, ViewBuffers
+from .set_runs import seen_in_several
 
 Rows = list[tuple[Block, list[int]]]
 """Views in order: of each block the indices that come next."""
@@ -114,11 +115,17 @@ class ViewIndex:
                 where=self._where,
                 fix=did_you_mean(name, self._by_name),
             )
-        return self._by_name[name]
+        numbers = self._by_name[name]
+        if len(numbers) > 1:
+            raise seen_in_several(name, len(numbers), self._where)
+        return numbers[0]
 
     @cached_property
-    def _by_name(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self._all_names())}
+    def _by_name(self) -> dict[str, list[int]]:
+        numbers: dict[str, list[int]] = {}
+        for number, name in enumerate(self._all_names()):
+            numbers.setdefault(name, []).append(number)
+        return numbers
 
     def _all_names(self) -> Iterator[str]:
         return (f"{block.scene}/{view.name}" for block in self.parts for view in block.views)

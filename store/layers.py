@@ -6,7 +6,8 @@
 `patch_embed`         tokens before the first block
 `frame7`, `global7`   alternating attention of set encoders
 `block5+norm`         channels of several layers side by side, of derived features
-`k/m`                 a share of the depth n: block max(1, floor(k*n/m + 0.5)) - 1
+`k/m`                 a share of the depth n: block max(1, floor(k*n/m + 0.5)) - 1, of set encoders
+                      the global attention of that number
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ def resolve_layers(wanted: Iterable[str], available: Iterable[str], depth: int) 
     Raises:
         LayerError: a name is outside the grammar or the encoder does not have it.
     """
-    wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    resolved, have, left = [_resolve(name.strip(), depth) for name in wanted], [], iter(available)
+    wanted, left = (wanted,) if isinstance(wanted, str) else tuple(wanted), iter(available)
+    have = list(left) if any("/" in name for name in wanted) else []
+    kind = "global" if any(name.startswith("global") for name in have) else "block"
+    resolved = [_resolve(name.strip(), depth, kind) for name in wanted]
     for asked, name in zip(wanted, resolved, strict=True):
         # A store that names its layers bundle by bundle is not looked through once all were found.
         while name not in have and (more := next(left, None)) is not None:
@@ -51,7 +54,7 @@ def resolve_layers(wanted: Iterable[str], available: Iterable[str], depth: int) 
     return tuple(dict.fromkeys(resolved))
 
 
-def _resolve(name: str, depth: int) -> str:
+def _resolve(name: str, depth: int, kind: str) -> str:
     if name == "last":
         return "norm"
     share = _SHARE.fullmatch(name)
@@ -65,7 +68,7 @@ def _resolve(name: str, depth: int) -> str:
             why="a share of the depth is at most 1",
             fix="write 1/4, 1/2, 3/4 or last",
         )
-    return f"block{max(1, (2 * k * depth + m) // (2 * m)) - 1}" if depth else "norm"
+    return f"{kind}{max(1, (2 * k * depth + m) // (2 * m)) - 1}" if depth else "norm"
 
 
 def check_layer(name: str) -> str:

@@ -23,6 +23,7 @@ from .joined import Rows, names_of
 from .key import digest
 from .read_ahead import read_ahead
 from .schema import ViewSet
+from .set_runs import is_set
 
 if TYPE_CHECKING:
     from .selection import Selection
@@ -188,14 +189,10 @@ def _items(
     """Per item its views' numbers; the sets that are items; how many are none."""
     if sets is None:
         return list(np.arange(len(selection))[:, None]), [], 0
-    image = {
-        (block.scene, view.name): (number, view)
-        for number, (block, view) in enumerate((b, v) for b in selection.parts for v in b.views)
-    }
+    numbers_of = _in_own_sets(selection) if selection.key.context == "set" else _by_image(selection)
     members, kept = [], []
     for one in sets:
-        found = [image.get((one.scene, name)) for name in one.members]
-        there = [at[0] for at, sha in zip(found, one.images, strict=True) if at and at[1].shows(sha)]
+        there = numbers_of(one)
         blocks, _ = selection.index.split(np.array(there, np.int64))
         grids = {selection.parts[b].grid for b in blocks.tolist()}
         if len(there) == len(one.members) and len(grids) == 1:
@@ -209,6 +206,33 @@ def _items(
             fix="give sets of these scenes, or select their views: store.select(..., sets=...)",
         )
     return members, kept, len(sets) - len(kept)
+
+
+def _by_image(selection: Selection) -> Callable[[ViewSet], list[int]]:
+    """Gives the numbers of those members of a set that are in the selection."""
+    image = {
+        (block.scene, view.name): (number, view)
+        for number, (block, view) in enumerate((b, v) for b in selection.parts for v in b.views)
+    }
+
+    def numbers(one: ViewSet) -> list[int]:
+        found = [image.get((one.scene, name)) for name in one.members]
+        return [at[0] for at, sha in zip(found, one.images, strict=True) if at and at[1].shows(sha)]
+
+    return numbers
+
+
+def _in_own_sets(selection: Selection) -> Callable[[ViewSet], list[int]]:
+    """As `_by_image`, of features that belong to whole sets: those of this very set."""
+    starts = np.cumsum([0, *map(len, selection.parts)]).tolist()
+
+    def numbers(one: ViewSet) -> list[int]:
+        for start, block in zip(starts, selection.parts, strict=False):
+            if is_set(one, block.scene, block.members):
+                return list(range(start, start + len(block)))
+        return []
+
+    return numbers
 
 
 def _kinds(selection: Selection, members: Sequence[np.ndarray]) -> list[np.ndarray]:

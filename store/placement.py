@@ -10,11 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .catalog import Catalog
-from .schema import Bundle, SceneRow, ViewRow
+from .schema import Bundle, ViewRow
+from .set_runs import Run, set_runs
 from .stored_key import StoredKey
-
-Run = tuple[Bundle, SceneRow]
-"""Rows of one scene in one bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +59,8 @@ def place_scene(
     have = {bundle.id: stored_layers(stored, bundle) for bundle, _ in runs}
     runs = [run for run in runs if have[run[0].id]]
     runs.sort(key=lambda run: _fullness(run, have, asked))
+    if stored.key.context == "set":
+        return [_place_set(catalog, of_set, have, storage) for of_set in set_runs(catalog, runs)]
     views = {bundle.id: catalog.scene_views(bundle, row) for bundle, row in runs}
     positions = {one: frozenset(view.position for view in of_run) for one, of_run in views.items()}
     placed = []
@@ -69,6 +69,16 @@ def place_scene(
         layers = _sources([home, *same], have, storage)
         placed.append(Placement(home=home, views=views[home[0].id], layers=layers))
     return sorted(placed, key=lambda one: min(positions[one.home[0].id]))
+
+
+def _place_set(
+    catalog: Catalog, runs: list[Run], have: Mapping[str, Mapping[str, tuple[str, ...]]], storage: str | None
+) -> Placement:
+    """The views of one set, whose features belong to it alone."""
+    (bundle, row), *others = runs
+    same = [one for one in others if one[1].digest == row.digest and one[0].grid == bundle.grid]
+    views = catalog.scene_views(bundle, row)
+    return Placement(home=runs[0], views=views, layers=_sources([runs[0], *same], have, storage))
 
 
 def _fullness(

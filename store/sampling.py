@@ -13,6 +13,7 @@ import torch
 from ..errors import SelectionError, did_you_mean
 from ..kernels.sample_tokens import sample_tokens
 from .block import Block
+from .set_runs import seen_in_several
 
 if TYPE_CHECKING:
     from .selection import Selection
@@ -38,9 +39,11 @@ def _map(block: Block, layer: str, i: int) -> Any:
 
 
 def _find(part: Selection, scene: str, view: str) -> tuple[Block, int]:
-    for block in part.parts:
-        if view in block.names:
-            return block, block.names.index(view)
+    found = [block for block in part.parts if view in block.names]
+    if len(found) > 1:
+        raise seen_in_several(f"{scene}/{view}", len(found), part.key.encoder)
+    for block in found:
+        return block, block.names.index(view)
     raise SelectionError(
         f"view {view!r} is not in the selection.",
         where=scene,

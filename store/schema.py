@@ -135,7 +135,7 @@ class Bundle:
         id: 16 hex digits over the grid and the image digests of the rows.
         grid: (rows, cols) tokens.
         scenes: runs of rows in order; they cover 0:len(bundle) without gaps.
-        sets: runs of rows for features of whole sets; empty for features of single views.
+        sets: for features of whole sets, runs of as many rows each that follow each other; else empty.
     """
 
     id: str
@@ -145,6 +145,11 @@ class Bundle:
 
     def __len__(self) -> int:
         return self.scenes[-1].stop
+
+    @property
+    def together(self) -> int:
+        """How many rows are encoded together: the views of a set, or 1."""
+        return self.sets[0].stop if self.sets else 1
 
     @property
     def folder(self) -> str:
@@ -190,6 +195,9 @@ class Bundle:
         starts = [0, *(row.stop for row in bundle.scenes)]
         if not bundle.scenes or starts[:-1] != [row.start for row in bundle.scenes]:
             raise ValueError("the scenes' rows do not follow each other")
+        runs = [(start, start + bundle.together) for start in range(0, len(bundle), bundle.together or 1)]
+        if bundle.sets and [(row.start, row.stop) for row in bundle.sets] != runs:
+            raise ValueError("the sets' rows do not follow each other, or sets differ in size")
         return bundle
 
 

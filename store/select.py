@@ -44,7 +44,8 @@ def select(
         scene: glob over scene ids `<dataset>/<scene>`, or over scene names alone.
         dataset: dataset name.
         split: a split kept in the store, `test` for every `test/<dataset>`; or a .json or .txt file.
-        sets: keep the views of these sets, or of the sets in this file, only.
+        sets: keep the views of these sets, or of the sets in this file, only; of an encoder that sees
+            whole sets, keep these very sets.
         views: keep these `<dataset>/<scene>/<frame>` only.
         storage: f32 | f16 | bf16 | u8; None = the most exact one that is stored.
         version: digest (or its first digits) of an older version of a scene.
@@ -61,7 +62,9 @@ def select(
     scenes = [one for one in scene_ids(store, scene, dataset, split) if keep.scene(one)]
     words = {"version": version, "asked": asked, "storage": storage}
     placed = {one: place_scene(store.catalog, stored, one, **words) for one in scenes}
-    found = [placement for of_scene in placed.values() for placement in of_scene]
+    found = [one for of_scene in placed.values() for one in of_scene]
+    if stored.key.context == "set":
+        found = [one for one in found if keep.whole(one.home[1].id, one.views)]
     names = _layer_names(stored, [set(placement.layers) for placement in found], asked)
     maker = _BlockMaker(store, stored, names, storage, keep)
     parts = tuple(block for block in map(maker.block, found) if len(block) or block.missing)

@@ -27,6 +27,7 @@ from .layers import resolve_layers
 from .loader import Loader, LoaderOptions
 from .prefix_tokens import prefix_tokens
 from .schema import ViewSet
+from .set_runs import is_set
 from .stored_key import StoredKey
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ class Selection:
         if scene is not None or dataset is not None or split is not None:
             wanted = set(scene_ids(self.store, scene, dataset, split))
             parts = [block for block in parts if block.scene in wanted]
+        if self.key.context == "set":
+            parts = [block for block in parts if keep.whole(block.scene, block.members)]
         if sets is not None or views is not None:
             parts = algebra.filtered(parts, lambda block, view: keep.view(block.scene, view))
         names = self.layers
@@ -172,6 +175,11 @@ class Selection:
                 fix=did_you_mean(scene or dataset or "", self.scenes),
             )
         return replace(self, parts=tuple(parts), layers=names)
+
+    def of_set(self, view_set: ViewSet) -> Selection | None:
+        """Of an encoder that sees whole sets, the features of this very set; None where there are none."""
+        parts = tuple(block for block in self.parts if is_set(view_set, block.scene, block.members))
+        return replace(self, parts=parts) if parts else None
 
     def table(self) -> list[dict[str, Any]]:
         """One row per view: scene, frame, position, grid, bundle, row, image digest.

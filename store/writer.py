@@ -238,7 +238,11 @@ def any_spec(spec: GroupSpec) -> ArraySpec:
 def row_labels(bundle: Bundle, views: Sequence[ViewRow]) -> tuple[list[str], list[str]]:
     """`view` and `scene` labels of a bundle's rows."""
     scenes = [row.id for row in bundle.scenes for _ in range(row.start, row.stop)]
-    return [f"{scene}/{view.name}" for scene, view in zip(scenes, views, strict=True)], scenes
+    names = [f"{scene}/{view.name}" for scene, view in zip(scenes, views, strict=True)]
+    for one in bundle.sets:  # a view may be in many of them
+        for row in range(one.start, one.stop):
+            names[row] += f"@{one.digest[:16]}"
+    return names, scenes
 
 
 def write_if_changed(path: Path, document: dict[str, Any]) -> None:

@@ -99,6 +99,13 @@ def _stored(config: TrainVGGTConfig, say: Say) -> TrainingData:
     path = _given(config.store, "store", config)
     store = FeatureStore.open(path)
     selection = _selected(store, _given(config.encoder, "encoder", config), config.layer, path)
+    if selection.key.context == "set":
+        raise ConfigError(
+            f"{selection.key.encoder} cannot be the patch embedding of VGGT.",
+            where=f"encoder={config.encoder}",
+            why="its features belong to whole view sets, and training looks at other sets",
+            fix="choose an encoder that sees each view alone",
+        )
     splits = {name: split.scenes for name, split in store.splits().items()}
     chosen = choose_scenes(selection.scenes, splits, config, path)
     views = StoredViews(selection, [*chosen.train, *chosen.held_out])

@@ -22,7 +22,8 @@ class ExtractConfig(SetsOptions):
     weights: str = option("hub", "hub | random:<seed> | path of a checkpoint")
     layers: list[str] = option(
         ["1/4", "1/2", "3/4", "last"],
-        "block<k>, k/m of the depth, norm (= last), patch_embed, block<k>.attn|mlp|keys|norm",
+        "block<k>, k/m of the depth, norm (= last), patch_embed, block<k>.attn|mlp|keys|norm; "
+        "of vggt frame<k> and global<k>",
     )
     fit: str = option("crop", "crop | pad | stretch")
     grid: Any = option("aspect:37", "tokens: aspect:N or [rows,cols]")
@@ -38,11 +39,12 @@ class ExtractConfig(SetsOptions):
     split: str | None = option(None, "only the scenes of this split (its name, or a file)")
     mix: str | None = option(None, f"only the scenes of this mix of datasets: {MIXES}")
     sets: str | None = option(
-        None, "only the scenes of this file of view sets, which the store keeps; none = sets are sampled"
+        None,
+        "only the scenes of this file of view sets, which the store keeps (and vggt sees); none = sampled",
     )
     scene: str | None = option(None, "only scenes whose id matches this glob")
     limit: int | None = option(None, "only the first N scenes")
-    batch: int = option(8, "views per forward pass")
+    batch: int = option(8, "views per forward pass; of encoders of whole sets at least one set")
     unit_views: int | None = option(None, "views per shard; none = by size, at most 2,048")
     device: str = option("auto", "auto | cpu | cuda | cuda:<n>")
     backend: str = option("local", "local: this process | ray: one worker per GPU, or workers= on CPUs")

@@ -56,6 +56,8 @@ FAMILIES = {
     "dinov2_with_registers": Family(
         name="Dinov2WithRegisters", normalisation=_IMAGENET, settings={"layerscale_value": 1.0}
     ),
+    "dinov3_vit": Family(name="DINOv3ViT", normalisation=_IMAGENET, settings={"layerscale_value": 1.0}),
+    "ijepa": Family(name="IJepa", normalisation=_IMAGENET),
     "clip_vision_model": Family(name="CLIPVision", normalisation=_CLIP),
     "vit_mae": Family(name="ViTMAE", normalisation=_IMAGENET, settings={"mask_ratio": 0.0}),
     "vit": Family(name="ViT", normalisation=_HALF, options={"add_pooling_layer": False}),

@@ -18,8 +18,8 @@ from .weights import check_state
 _RENAMES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"^(vit|dinov2|dinov2_with_registers|vision_model)\.", ""),
-        (r"^encoder\.", ""),
+        (r"^(vit|dinov2|dinov2_with_registers|ijepa|vision_model)\.", ""),
+        (r"^(encoder|model)\.", ""),
         (r"^layers?\.(?=\d)", "block"),
         (r"\.(attention\.attention|self_attn)\.", ".attention."),
         (r"\.q_proj\.", ".query."),
@@ -64,7 +64,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], where: object) -> None:
     for name, tensor in own.items():
         plain = plain_name(name)
         half = _HALVES.fullmatch(plain)
-        if half:
+        if half and _whole(plain) in given:
             tensor.copy_(given[_whole(plain)].chunk(2)[half[2] == "up"])
         elif plain in given:
             tensor.copy_(given[plain])

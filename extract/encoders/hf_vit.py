@@ -1,9 +1,10 @@
 """One adapter for the vision transformers of Hugging Face's transformers.
 
-DINOv2 with and without registers, CLIP, MAE, the plain ViT and SigLIP. The layers of `blocks.py` are
-the library's own: `block<k>` is `hidden_states[k + 1]`, `patch_embed` is `hidden_states[0]`, and `norm`
-is `last_hidden_state`. CLIP is the exception: it normalises nothing but the pooled token, so its
-`last_hidden_state` is the raw last block, and `norm` is `post_layernorm` over all its tokens.
+DINOv2 with and without registers, DINOv3, CLIP, MAE, the plain ViT, I-JEPA and SigLIP. The layers of
+`blocks.py` are the library's own: `block<k>` is `hidden_states[k + 1]`, `patch_embed` is
+`hidden_states[0]`, and `norm` is `last_hidden_state`. CLIP is the exception: it normalises nothing but the
+pooled token, so its `last_hidden_state` is the raw last block, and `norm` is `post_layernorm` over all its
+tokens.
 
 Positions are interpolated by the library's own rule. MAE sees every token, in the order of the image:
 its shuffling is turned off, not undone.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,10 +30,12 @@ from .hf_names import plain_state
 
 # What the families call the same thing.
 _ATTENTION, _KEYS = ("attention", "self_attn"), ("k_proj", "key")
-_FINAL_NORM = ("layernorm", "post_layernorm")
+_FINAL_NORM = ("layernorm", "post_layernorm", "norm")
 
 # Settings that change the numbers, and that no weight tells.
 _SETTINGS = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+# Likewise, of families that have them; others keep the digest that they have without.
+_SETTINGS_OF_SOME = ("rope_theta",)
 
 
 class HfViT(BlockEncoder):
@@ -69,6 +73,7 @@ class HfViT(BlockEncoder):
         """The weights, under names that no release of the library changes, and the settings beside them."""
         config, info = self._model.config, self.info
         settings = {name: getattr(config, name, None) for name in _SETTINGS}
+        settings |= {name: getattr(config, name) for name in _SETTINGS_OF_SOME if hasattr(config, name)}
         text = canonical_json({**settings, "mean": info.mean, "std": info.std})
         return {**plain_state(self._model.state_dict()), "settings": torch.tensor(list(text.encode()))}
 
@@ -82,7 +87,9 @@ class HfViT(BlockEncoder):
         embedded = model.embeddings(images, **options)
         sequence = embedded[0] if isinstance(embedded, tuple) else embedded
         sequence = model.pre_layrnorm(sequence) if hasattr(model, "pre_layrnorm") else sequence
-        return sequence, self._run_block
+        if not hasattr(model, "rope_embeddings"):
+            return sequence, self._run_block
+        return sequence, partial(self._run_block, position_embeddings=model.rope_embeddings(images))
 
     def embed_every(self, stride: int) -> None:
         embeddings = self._model.embeddings
@@ -111,10 +118,10 @@ class HfViT(BlockEncoder):
     def taken(self, tap: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
         return output[0] if isinstance(output, tuple) else output
 
-    def _run_block(self, k: int, sequence: Tensor) -> Tensor:
+    def _run_block(self, k: int, sequence: Tensor, **positions: Any) -> Tensor:
         block = self.blocks[k]
         # CLIP and SigLIP, which share their blocks with text towers, want to hear that nothing is masked.
-        output = block(sequence, None) if hasattr(block, "self_attn") else block(sequence)
+        output = block(sequence, None) if hasattr(block, "self_attn") else block(sequence, **positions)
         return output[0] if isinstance(output, tuple) else output
 
 

@@ -122,7 +122,8 @@ def facts(info: EncoderInfo) -> dict[str, Any]:
 
 def default_layers(info: EncoderInfo) -> tuple[str, ...]:
     """The layers that an extraction takes when none are named."""
-    blocks = (f"block{k}" for k in range(info.depth))
+    kind = "global" if info.context == "set" and info.depth else "block"
+    blocks = (f"{kind}{k}" for k in range(info.depth))
     return resolve_layers(_defaults().layers, ("patch_embed", *blocks, "norm"), info.depth)
 
 
@@ -177,8 +178,8 @@ def _show(infos: Iterable[EncoderInfo], console: Console) -> None:
         table.add_row(*_cells(info))
     console.print(table, markup=False, highlight=False)
     console.print(
-        "Any ViT of timm (timm:<model name>) and DINOv2, CLIP, MAE, ViT and SigLIP of transformers "
-        "(hf:<repository or folder>) work too.",
+        "Any ViT of timm (timm:<model name>) and DINOv2, DINOv3, CLIP, MAE, ViT, I-JEPA and SigLIP of "
+        "transformers (hf:<repository or folder>) work too.",
         style="dim",
         soft_wrap=True,
     )

@@ -22,8 +22,8 @@ class Preset:
     Attributes:
         info: what the encoder declares.
         family: `timm` (a model by its name), `vit` (timm's VisionTransformer from arguments), `hf` (a model
-            of transformers), `dinov2` (a patch embedding of VGGT) or `oracle`.
-        model: the timm name, the arguments, the config with its repository, or the oracle's kind.
+            of transformers), `mum`, `vggt`, `dinov2` (a patch embedding of VGGT) or `oracle`.
+        model: the timm name, the arguments, the config with its repository or url, or the oracle's kind.
     """
 
     info: EncoderInfo

@@ -136,6 +136,16 @@ def _create_preset(preset: Preset, weights: str) -> Encoder:
 
         assert isinstance(preset.model, dict)
         return create_dino(preset.model, preset.info, weights)
+    if preset.family == "mum":
+        from .mum import create_mum
+
+        assert isinstance(preset.model, dict)
+        return create_mum(preset.model, preset.info, weights)
+    if preset.family == "vggt":
+        from .vggt.encoder import create_vggt
+
+        assert isinstance(preset.model, dict)
+        return create_vggt(preset.model, preset.info, weights)
     from .timm_models import create_timm
 
     return create_timm(preset.model, preset.info, weights)

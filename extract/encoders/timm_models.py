@@ -10,19 +10,29 @@ import timm
 import torch
 from timm.models import get_pretrained_cfg, is_model, list_models
 from timm.models.eva import Eva
+from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
 from ...errors import EncoderError, did_you_mean
 from .base import EncoderInfo
 from .hub import hub_file
+from .timm_naflex import TimmNaFlex
+from .timm_sam import TimmSam
 from .timm_vit import TimmViT
 from .weights import check_state, load_state, random_seed
 
-_FAMILIES = ("vision_transformer", "eva", "deit")
+_FAMILIES = ("vision_transformer", "vision_transformer_sam", "naflexvit", "eva", "deit")
+_ADAPTERS: dict[type, type[TimmViT]] = {
+    VisionTransformer: TimmViT,
+    Eva: TimmViT,
+    NaFlexVit: TimmNaFlex,
+    VisionTransformerSAM: TimmSam,
+}
 
 Model = str | dict[str, Any]
-"""A timm name, or the arguments of timm's VisionTransformer."""
+"""A timm name; a dict of one, `architecture`, and what differs; or arguments of timm's VisionTransformer."""
 
 
 def timm_names() -> list[str]:
@@ -45,7 +55,7 @@ def timm_info(name: str) -> EncoderInfo | None:
         model = _build(name, seed=0)
     return EncoderInfo(
         name=f"{cfg.architecture}.{cfg.tag}" if cfg.tag else str(cfg.architecture or name),
-        patch_size=model.patch_embed.feat_ratio(),
+        patch_size=_patches(model).feat_ratio(),
         depth=len(model.blocks),
         width=model.embed_dim,
         mean=cfg.mean,
@@ -65,10 +75,19 @@ def create_timm(model: Model, info: EncoderInfo, weights: str) -> TimmViT:
     built = _build(model, seed=seed or 0)
     if seed is not None:
         _open_layer_scales(built)
-        return TimmViT(built, info)
+        return _adapter(built)(built, info)
     path = _hub_path(model, info) if weights == "hub" else Path(weights)
     _fill(built, load_state(path), path)
-    return TimmViT(built, info).filled_from(path)
+    return _adapter(built)(built, info).filled_from(path)
+
+
+def _adapter(built: nn.Module) -> type[TimmViT]:
+    return next(adapter for kind, adapter in _ADAPTERS.items() if isinstance(built, kind))
+
+
+def _patches(built: Any) -> Any:
+    """The module that cuts an image into patches."""
+    return built.embeds if isinstance(built, NaFlexVit) else built.patch_embed
 
 
 def _open_layer_scales(built: Any) -> None:
@@ -86,17 +105,19 @@ def _build(model: Model, *, seed: int) -> Any:
     """The model with timm's own initialisation; the global random state is as before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if isinstance(model, dict):
+        if isinstance(model, dict) and "architecture" not in model:
             return VisionTransformer(**model, num_classes=0, dynamic_img_size=True)
+        options: dict[str, Any] = {"architecture": model} if isinstance(model, str) else dict(model)
+        name = options.pop("architecture")
         try:
-            built = timm.create_model(model, pretrained=False, num_classes=0, dynamic_img_size=True)
+            built = timm.create_model(name, num_classes=0, dynamic_img_size=True, **options)
         except TypeError:  # a family without the option
-            built = None
-    if not isinstance(built, VisionTransformer | Eva):
+            built = timm.create_model(name, num_classes=0, **options)
+    if not isinstance(built, tuple(_ADAPTERS)):
         raise EncoderError(
-            f"timm's {model} is no vision transformer that Strata can read layers from.",
+            f"timm's {name} is no vision transformer that Strata can read layers from.",
             where="encoder",
-            why="the adapter is for timm's VisionTransformer and Eva classes",
+            why=f"the adapter is for timm's classes {', '.join(kind.__name__ for kind in _ADAPTERS)}",
             fix="add an encoder of your own: see extract/encoders/registry.py",
         )
     return built

@@ -27,11 +27,11 @@ from rich.console import Console
 from strata.configs.schema import ExtractConfig
 from strata.extract.pack import pack_scenes
 from strata.extract.run import extract, open_plan
-from strata.store.block import layer_group
 from strata.store.feature_store import FeatureStore
 from strata.store.maintain.garbage import find_garbage
 from strata.store.maintain.gc import collect
 from strata.store.maintain.heartbeats import runs_begun
+from strata.store.view_groups import layer_group
 from strata.store.writer import row_labels
 
 CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"

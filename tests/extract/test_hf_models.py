@@ -71,7 +71,7 @@ def test_presets_say_what_their_configs_say(name: str):
     )
     assert preset.info.source.endswith(preset.model["repository"])
     family = hf_models.FAMILIES[preset.model["model_type"]]
-    known = family.normalisation if name != "dino_base_16" else hf_models._IMAGENET
+    known = hf_models._IMAGENET if name.startswith("dino_") else family.normalisation
     assert (preset.info.mean, preset.info.std) == known
 
 

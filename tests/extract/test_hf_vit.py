@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import save_file
 from strata.errors import EncoderError, LayerError
 from strata.extract.encoders.base import ViewBatch
 from strata.extract.encoders.hf_vit import HfViT
+from strata.extract.encoders.presets import load_preset
 from strata.extract.encoders.registry import create
 from strata.testing import check_encoder
 
@@ -33,11 +37,16 @@ MODELS = {
     "mae": ("ViTMAE", {**MLP, "decoder_hidden_size": 24, "decoder_num_hidden_layers": 1}),
     "vit": ("ViT", MLP),
     "siglip": ("SiglipVision", MLP),
+    "dinov3": ("DINOv3ViT", {**MLP, "num_register_tokens": 2}),
+    "dinov3_gated": ("DINOv3ViT", {**MLP, "use_gated_mlp": True, "query_bias": False, "value_bias": False}),
+    "ijepa": ("IJepa", MLP),
 }
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 NORMALISATION = {"clip": CLIP, "vit": HALF, "siglip": HALF}
+ANY_SIZE = ("dinov2", "registers", "dinov3")  # interpolate without being told to
+FINAL_NORMS = ("layernorm", "post_layernorm", "norm")
 GRIDS = {"native": (4, 4), "landscape": (3, 5), "portrait": (7, 2), "as_many_tokens": (2, 8)}
 
 
@@ -95,7 +104,7 @@ def normalised(name: str, batch: ViewBatch) -> torch.Tensor:
 def expected(name: str, batch: ViewBatch) -> tuple[list[torch.Tensor], torch.Tensor]:
     """The library's hidden states and final output, [N, S, D], tokens in the order of the image."""
     model, images = library(name), normalised(name, batch)
-    options = {} if name.startswith(("dinov2", "registers")) else {"interpolate_pos_encoding": True}
+    options = {} if name.startswith(ANY_SIZE) else {"interpolate_pos_encoding": True}
     if name == "mae":
         model.config.mask_ratio = 0.0
     out = model(images, output_hidden_states=True, **options)
@@ -155,7 +164,7 @@ def test_branches_add_up_to_the_block(encoder: HfViT):
 
 def test_norm_tap_is_the_block_after_the_final_norm(encoder: HfViT):
     maps = encoder.forward(batch_of((3, 5)), ("block1", "block1.norm", "block2.norm", "norm"))
-    final = next(m for n, m in encoder.module.named_children() if n in ("layernorm", "post_layernorm"))
+    final = next(m for n, m in encoder.module.named_children() if n in FINAL_NORMS)
     close(final(maps["block1"].tokens), maps["block1.norm"].tokens)
     assert torch.equal(maps["block2.norm"].tokens, maps["norm"].tokens)
 
@@ -196,8 +205,14 @@ def test_stops_after_the_last_wanted_layer(encoder: HfViT, layers: tuple[str, ..
 
 
 def test_prefix_names(saved: Callable[[str], Path]):
-    names = {name: loaded(saved(name)).prefix_names() for name in ("dinov2", "registers", "siglip")}
-    assert names == {"dinov2": ("cls",), "registers": ("cls", "reg0", "reg1"), "siglip": ()}
+    kinds = ("dinov2", "registers", "siglip", "ijepa")
+    names = {name: loaded(saved(name)).prefix_names() for name in kinds}
+    assert names == {
+        "dinov2": ("cls",),
+        "registers": ("cls", "reg0", "reg1"),
+        "siglip": (),
+        "ijepa": (),
+    }
 
 
 def test_layers_that_are_not_there(encoder: HfViT):
@@ -264,3 +279,33 @@ def test_images_and_patches_that_are_no_squares_are_refused(tmp_path: Path):
     with pytest.raises(EncoderError, match="no ViTModel that Strata can run") as caught:
         create(f"hf:{tmp_path}", "random:0")
     assert "image_size is [56, 28]" in caught.value.why
+
+
+PROCESSORS = {
+    "dinov2_base_hf": ("BitImageProcessor", IMAGENET),
+    "dinov2_base_reg_hf": ("BitImageProcessor", IMAGENET),
+    "dinov3_base_hf": ("DINOv3ViTImageProcessor", IMAGENET),
+    "clip_base_16": ("CLIPImageProcessor", CLIP),
+    "mae_base": ("ViTImageProcessor", IMAGENET),
+    "dino_base_16": ("ViTImageProcessor", IMAGENET),
+    "ijepa_huge_14": ("ViTImageProcessor", IMAGENET),
+    "vit_base_in21k": ("ViTImageProcessor", HALF),
+    "siglip_base_16": ("SiglipImageProcessor", HALF),
+}
+
+
+@pytest.mark.parametrize("preset", PROCESSORS)
+def test_images_are_normalised_as_the_librarys_processor_does(preset: str, saved: Callable[[str], Path]):
+    """A preset's mean and std, on the way from 8-bit pixels to what the model sees."""
+    processor, (mean, std) = PROCESSORS[preset]
+    make: Any = getattr(transformers, processor)
+    made = make(do_resize=False, do_center_crop=False, image_mean=list(mean), image_std=list(std))
+    pixels = np.random.default_rng(3).integers(0, 256, (28, 42, 3), np.uint8)
+    theirs = made(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+    entered: list[torch.Tensor] = []
+    encoder = HfViT(loaded(saved("vit")).module, replace(load_preset(preset).info, depth=3, patch_size=14))
+    model: Any = encoder.module
+    model.embeddings.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None, None] / 255
+    encoder.forward(ViewBatch(images=images, grid=(2, 3)), ("patch_embed",))
+    torch.testing.assert_close(entered[0], theirs, atol=2e-6, rtol=0)

@@ -56,7 +56,7 @@ def test_taps_are_stored_as_they_are_computed(made: Path):
     (scene,) = ShardIndex.open(made / "shards").scenes
     request = Request(preprocess=Preprocess(grid="aspect:8"), grid=(6, 8), patch=14)
     views = [prepare(scene, view, request) for view in scene.views]
-    maps = encode(create(VIT, "random:0"), views, features.layers)
+    maps = encode(create(VIT, "random:0"), [[view] for view in views], features.layers)
     (part,) = features.load()
     for layer in features.layers:
         np.testing.assert_allclose(part.tokens[layer], maps[layer].tokens[:, 0].numpy(), atol=1e-5)

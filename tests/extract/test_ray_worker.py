@@ -65,6 +65,14 @@ def test_the_bytes_are_those_of_a_local_run(shards: Path, tree, encoder: str, vi
     assert tree(shards.parent / "ray.zarr") == tree(shards.parent / "local.zarr")
 
 
+def test_whole_sets_are_encoded_as_in_a_local_run(shards: Path, tree):
+    words = {"encoder": "vggt_tiny_demo", "weights": "random:0", "set_views": 2, "unit_views": 3}
+    local = run(shards, "local.zarr", **words)
+    ray = run(shards, "ray.zarr", backend="ray", **words)
+    assert ray.computed == local.computed > 4
+    assert tree(shards.parent / "ray.zarr") == tree(shards.parent / "local.zarr")
+
+
 def test_units_of_pixels_may_be_of_another_size(shards: Path, tree, monkeypatch):
     monkeypatch.setattr(groups, "unit_views", lambda view_bytes: 3 if view_bytes > 10_000 else 2)
     words = {"encoder": "oracle_rgb", "unit_views": None}

@@ -205,6 +205,13 @@ def test_misspelled_names(call, name, fix):
     assert fix in caught.value.fix
 
 
+@pytest.mark.parametrize("name", ["dinov3_huge", "vit_huge_patch16_dinov3.lvd1689m"])
+def test_a_size_that_was_never_published_names_those_that_were(name):
+    with pytest.raises(EncoderError, match="no encoder is called") as caught:
+        create(name)
+    assert "huge_plus" in caught.value.fix
+
+
 @pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
 def test_models_that_are_no_vit(name):
     with pytest.raises(EncoderError, match="no vision transformer"):

@@ -31,7 +31,7 @@ def selection(*blocks: SimpleNamespace) -> Any:
     return SimpleNamespace(
         blocks=lambda: iter(blocks),
         scenes=("set/room",),
-        key=SimpleNamespace(preprocess=Preprocess()),
+        key=SimpleNamespace(preprocess=Preprocess(), context="view"),
         stored_key=SimpleNamespace(patch_size=14),
     )
 

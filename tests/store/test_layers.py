@@ -28,6 +28,15 @@ def test_the_defaults_of_a_vit():
     assert resolve_layers(wanted, blocks(2), 2) == ("block0", "block1", "norm")
 
 
+def test_shares_of_a_set_encoder_are_its_global_attentions():
+    pairs = (*(f"{kind}{k}" for k in range(24) for kind in ("frame", "global")), "norm")
+    wanted = ["1/4", "1/2", "frame7", "last"]
+    assert resolve_layers(wanted, pairs, 24) == ("global5", "global11", "frame7", "norm")
+    with pytest.raises(LayerError) as caught:
+        resolve_layers(["block5"], pairs, 24)
+    assert caught.value.why == "it has frame0 to frame23, global0 to global23, norm"
+
+
 def test_encoders_without_blocks_have_one_layer():
     assert resolve_layers(["1/4", "1/2", "3/4", "last"], ("norm",), 0) == ("norm",)
 

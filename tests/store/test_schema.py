@@ -74,10 +74,22 @@ def test_the_id_covers_images_and_the_geometry_covers_geometry():
 
 
 def test_records_come_back():
-    bundle = make_bundle((4, 6), SCENES, (SetRow(digest=sha("set"), start=0, stop=2),))
+    bundle = make_bundle((4, 6), SCENES)
     assert Bundle.from_dict(bundle.id, json.loads(json.dumps(bundle.to_dict()))) == bundle
+    sets = tuple(SetRow(digest=sha(k), start=k, stop=k + 1) for k in range(5))
+    of_sets = make_bundle((4, 6), SCENES, sets)
+    assert Bundle.from_dict(of_sets.id, json.loads(json.dumps(of_sets.to_dict()))) == of_sets
+    assert (bundle.together, of_sets.together) == (1, 1)
     row = view("toy/a", 3)
     assert ViewRow.from_dict(json.loads(json.dumps(row.to_dict()))) == row
+
+
+@pytest.mark.parametrize("runs", [[(0, 2)], [(0, 2), (2, 5)], [(1, 5)], [(0, 1), (2, 3)]])
+def test_sets_are_whole_and_of_one_size(runs):
+    rows = tuple(SetRow(digest=sha("set"), start=start, stop=stop) for start, stop in runs)
+    bundle = make_bundle((4, 6), SCENES, rows)
+    with pytest.raises(ValueError, match="sets"):
+        Bundle.from_dict(bundle.id, bundle.to_dict())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from strata.configs.schema import ExtractConfig, PackConfig
-from strata.errors import ConfigError, SceneError, TrainError
+from strata.errors import ConfigError, TrainError
 from strata.extract.pack import pack
 from strata.extract.run import run as extract
 from strata.store.read_ahead import AHEAD, read_ahead

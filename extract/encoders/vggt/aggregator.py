@@ -10,7 +10,7 @@ N = T + R C tokens of a view, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -78,17 +78,35 @@ class Aggregator(nn.Module):
             By block, [B, V, N, 2 D]: after its frame attention, then after its global attention. A caller
             that lets go of a layer frees it.
         """
-        x = self._sequence(tokens)  # [B, V, N, D]
-        positions = grid_positions(*grid, self.prefix, x.device)
-        rope = rotary_tables(positions, self.head_dim, self.rope_freq, x.dtype)
-        kept_dtype, active = _computed_in(x), self.checkpointing and self.training
+        steps = self.steps(tokens, grid)
+        _, x = next(steps)
+        kept_dtype = _computed_in(x)
         kept: dict[int, Tensor] = {}
         for k in range(1 + max(keep, default=-1)):
-            views = run_block(self.frame_blocks[k], x.flatten(0, 1), rope, active=active).view_as(x)
-            x = run_block(self.global_blocks[k], views.flatten(1, 2), rope, active=active).view_as(x)
+            (_, views), (_, x) = next(steps), next(steps)
             if k in keep:
                 kept[k] = torch.cat((views.to(kept_dtype), x.to(kept_dtype)), dim=-1)
         return kept
+
+    def steps(self, tokens: Tensor, grid: tuple[int, int]) -> Iterator[tuple[str, Tensor]]:
+        """What enters the blocks and what each of them puts out, computed when it is asked for.
+
+        Args:
+            tokens, grid: as of `forward`.
+
+        Yields:
+            `patch_embed`, `frame0`, `global0`, `frame1`, ..., each with [B, V, N, D].
+        """
+        x = self._sequence(tokens)
+        yield "patch_embed", x
+        positions = grid_positions(*grid, self.prefix, x.device)
+        rope = rotary_tables(positions, self.head_dim, self.rope_freq, x.dtype)
+        active = self.checkpointing and self.training
+        for k, (within, among) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
+            x = run_block(within, x.flatten(0, 1), rope, active=active).view_as(x)
+            yield f"frame{k}", x
+            x = run_block(among, x.flatten(1, 2), rope, active=active).view_as(x)
+            yield f"global{k}", x
 
     def _sequence(self, tokens: Tensor) -> Tensor:
         """Tokens [B, V, R C, width] with the prefix before them, [B, V, N, D]."""
