@@ -35,3 +35,11 @@ def test_views_that_it_cannot_hold_are_named(storage, bad):
         values[i + 2, 1, 3] = value
     finite = on_host(narrowed(values, storage)[1])
     assert finite.tolist() == [True, True, *[False] * len(bad)]
+
+
+@pytest.mark.parametrize("storage", DTYPES)
+def test_what_is_kept_is_not_the_encoders_memory(storage):
+    values = torch.zeros(1, 2, 3, dtype=DTYPES[storage])
+    cast, _ = narrowed(values, storage)
+    values += 1
+    assert not cast.any()
