@@ -25,10 +25,11 @@ def filled(pipeline):
 
 
 def verified(pipeline, encoder=None, shards=True, **words):
-    console = Console(file=io.StringIO(), width=300)
+    said = io.StringIO()
+    console = Console(file=said, width=300)
     config = VerifyConfig(shards=str(pipeline.folder / "shards") if shards else None, device="cpu")
     code = run(str(pipeline.root), config, console, encoder=encoder, **words)
-    return code, console.file.getvalue()
+    return code, said.getvalue()
 
 
 def test_what_is_extracted_again_is_what_is_stored(filled, colour):

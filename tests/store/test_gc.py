@@ -34,10 +34,11 @@ def found(pipeline, before_s=None):
 
 
 def command(pipeline, **words):
-    console = Console(file=io.StringIO(), width=200)
+    said = io.StringIO()
+    console = Console(file=said, width=200)
     options = {"older_than": "0s", "delete": False, "as_json": False, **words}
     assert gc(str(pipeline.root), console, **options) == 0
-    return console.file.getvalue()
+    return said.getvalue()
 
 
 def test_a_whole_store_keeps_everything(filled, tree):
