@@ -165,6 +165,12 @@ def abandoned(name: str) -> bool:
     return match is not None and not alive(int(match[1]))
 
 
+def in_use(name: str) -> bool:
+    """Whether it is the temporary file of a process of this machine that lives."""
+    match = _PARTIAL.fullmatch(name)
+    return match is not None and alive(int(match[1]))
+
+
 def set_aside(path: Path) -> Path:
     """Give a file or folder a temporary name, so that it is gone for readers at once; returns the name.
 

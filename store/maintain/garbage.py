@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..atomic import abandoned, is_partial
+from ..atomic import abandoned, in_use, is_partial
 from ..catalog import Catalog
 from ..feature_store import FeatureStore
 from ..layout import bundle_identity, pixels_folder
@@ -121,7 +121,8 @@ class _Search:
 
     def partials(self) -> None:
         for path in _partials(self.root):
-            if not any(garbage.path in path.parents for garbage in self.found):
+            # A run that begins writes before its record is there to name it.
+            if not in_use(path.name) and not any(garbage.path in path.parents for garbage in self.found):
                 self._add(path, "partial", "its writer is gone")
 
     def _features_go(self, key: StoredKey, folder: Path) -> bool:

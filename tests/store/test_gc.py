@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 from strata.errors import ConfigError
+from strata.store import atomic
 from strata.store.atomic import read_json, write_json
 from strata.store.feature_store import FeatureStore
 from strata.store.maintain.garbage import find_garbage
@@ -122,6 +123,14 @@ def test_nothing_goes_once_a_run_has_begun(filled):
     filled.extract(layers=["block0"])
     console = Console(file=io.StringIO())
     assert collect(filled.root, garbage, begun, console) == []
+
+
+def test_what_a_process_is_writing_stays(filled):
+    for pid, kept in ((os.getpid(), True), (999_999_999, False)):
+        partial = filled.root / f".zarr.json.{atomic._HOST}-{pid}-0.partial"
+        partial.write_bytes(b"half")
+        command(filled, delete=True)
+        assert partial.exists() is kept
 
 
 def test_ages():
