@@ -21,7 +21,7 @@ from pathlib import Path
 from ..atomic import abandoned, in_use, is_partial
 from ..catalog import Catalog
 from ..feature_store import FeatureStore
-from ..layout import bundle_identity, pixels_folder
+from ..layout import bundle_identity
 from ..schema import Bundle
 from ..stored_key import StoredKey, read_key
 from .heartbeats import LiveRun, live_runs
@@ -205,8 +205,7 @@ def _supersedes(bundle: Bundle, kept: Iterable[Bundle]) -> bool:
 
 
 def _views_of(key: StoredKey) -> tuple[str, str]:
-    preprocess = key.key.preprocess
-    return pixels_folder(preprocess, key.patch_size), f"points/{preprocess.folder}"
+    return key.pixels_folder, key.points_folder
 
 
 def _folders(folder: Path) -> list[Path]:

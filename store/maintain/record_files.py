@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ...errors import StrataError
+from ...errors import StoreError, StrataError, first_few
 from ..atomic import json_text, read_file, read_json
 from ..catalog import Catalog
 from ..documents import document_fault
 from ..feature_store import read_split
+from ..remote import contents
 from ..schema import VERSION, Bundle, SceneViews, ViewRow, make_bundle
 from ..view_sets import read_sampler, read_sets, sets_name, sets_text
 from .report import Report
@@ -60,6 +61,22 @@ class RecordFiles:
             if self._sound(path, [path], sets_text):
                 self._try(path, lambda p=path: (read_sets(p), _expect(sets_name(read_sampler(p)), p.stem)))
 
+    def check_contents(self) -> None:
+        """What a web server would show: that it names no file that is not there, or is of another size."""
+        path = self.root / contents.NAME
+        if not path.exists():
+            return
+        self.seen.add(path)
+        try:
+            named = contents.parse_contents(path.read_bytes(), path)[0].files
+        except StoreError as error:
+            self.report.fault(path, "damaged", error.why, [path])
+            return
+        wrong = [name for name, file in named.items() if not _has(self.root / name, file.size)]
+        if wrong:
+            what = f"it names {first_few(wrong)}, of which the store has no such file: write it again."
+            self.report.fault(path, "metadata", what, [path])
+
     def _record(self, bundle_id: str) -> None:
         record = self.root / "catalog" / f"{bundle_id}.json"
         side = self.root / "catalog" / f"{bundle_id}.views.json"
@@ -108,3 +125,7 @@ class RecordFiles:
 def _expect(found: str, name: str) -> None:
     if found != name:
         raise ValueError(f"it would be called {found}, not {name}.")
+
+
+def _has(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size

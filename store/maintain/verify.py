@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from ..atomic import is_partial, read_file
 from ..documents import NO_SUM, document_fault
 from ..feature_store import FeatureStore
 from ..inside import PARTS
-from ..key import FeatureKey, Preprocess
+from ..key import FeatureKey, Preprocess, Size, pixels_of_grid
 from ..layers import split_stored
-from ..layout import bundle_identity
+from ..layout import bundle_identity, pixels_folder, points_folder
 from ..schema import Bundle
 from ..writer import row_labels
 from .group_files import Expected, GroupFiles
@@ -27,6 +28,9 @@ from .report import Report
 
 _IMAGES, _GEOMETRY = ("token_from_source_px",), ("depth_m", "valid", "K_px", "cam_from_world")
 _POINTS = ("token_point_world", "token_valid", "token_spread_m")
+
+PixelsOf = Callable[[Size], Size]
+"""(height, width) of the images of a grid."""
 
 
 def verify(root: Path, progress: Progress | None = None) -> Report:
@@ -48,6 +52,7 @@ def verify(root: Path, progress: Progress | None = None) -> Report:
     records.check_root()
     records.check_catalog()
     records.check_lists()
+    records.check_contents()
     _Parts(root, report, seen, records, progress).check()
     _name_the_rest(report, files, seen)
     report.faults.sort(key=lambda fault: fault.path)
@@ -83,21 +88,21 @@ class _Parts:
         """A key's folder, or a preprocessing's."""
         path = folder / "zarr.json"
         document = self.groups.document(path)
-        patch = 0
+        pixels_of = None
         if document is not None:
             try:
-                name, patch = _named(part, document["attributes"])
+                name, pixels_of = _named(part, document["attributes"])
                 if name != folder.name:
                     raise ValueError(f"its fields belong to {name}")
             except (StrataError, KeyError, TypeError, ValueError, AttributeError) as error:
                 why = error.what if isinstance(error, StrataError) else str(error)
                 self.report.fault(path, "metadata", f"it is not what it should be: {why}.", [path])
         for bundle_folder in _folders(folder):
-            self._check_bundle(part, bundle_folder, patch)
+            self._check_bundle(part, bundle_folder, pixels_of)
             if self.progress is not None:
                 self.progress.advance()
 
-    def _check_bundle(self, part: str, folder: Path, patch: int) -> None:
+    def _check_bundle(self, part: str, folder: Path, pixels_of: PixelsOf | None) -> None:
         bundle_id, geometry = bundle_identity(folder.name)
         bundle = self.records.bundles.get(bundle_id)
         if bundle is None:
@@ -106,7 +111,7 @@ class _Parts:
             return
         if folder.name not in (bundle.folder, f"{bundle.folder}-{geometry}"):
             self.report.fault(folder, "foreign", f"the folder of this bundle is called {bundle.folder}.")
-        expected = self._expected(bundle, geometry, patch)
+        expected = self._expected(bundle, geometry, pixels_of)
         if part != "features":
             images = _IMAGES if geometry is None else _GEOMETRY
             if self._committed(folder):
@@ -129,11 +134,11 @@ class _Parts:
         self.groups.check(folder, ("tokens",), expected, storage)
         return True
 
-    def _expected(self, bundle: Bundle, geometry: str | None, patch: int) -> Expected:
+    def _expected(self, bundle: Bundle, geometry: str | None, pixels_of: PixelsOf | None) -> Expected:
         rows, cols = bundle.grid
         sizes = {"view": len(bundle), "row": rows, "col": cols}
-        if patch:
-            sizes.update(y=rows * patch, x=cols * patch)
+        if pixels_of:
+            sizes["y"], sizes["x"] = pixels_of(bundle.grid)
         attributes: dict[str, Any] = {}
         if geometry == bundle.geometry:
             attributes["scene_geometry"] = {row.id: row.geometry for row in bundle.scenes}
@@ -189,14 +194,16 @@ def _folders(folder: Path) -> list[Path]:
     )
 
 
-def _named(part: str, attributes: dict[str, Any]) -> tuple[str, int]:
-    """(name of the folder, patch size or 0) that the document of a key or a preprocessing means."""
+def _named(part: str, attributes: dict[str, Any]) -> tuple[str, PixelsOf | None]:
+    """(name of the folder, size of its images) that the document of a key or a preprocessing means."""
     if part == "features":
         key = FeatureKey.from_dict(json.loads(attributes["feature_key"]))
-        return key.folder, 0
+        return key.folder, None
     preprocess = Preprocess.from_dict(json.loads(attributes["preprocess"]))
-    patch = int(attributes["patch_size"]) if part == "pixels" else 0
-    return f"{preprocess.folder}-p{patch}" if part == "pixels" else preprocess.folder, patch
+    stride = int(attributes["stride"]) if "stride" in attributes else None
+    patch = int(attributes["patch_size"]) if part == "pixels" or stride else 0
+    folder = (pixels_folder if part == "pixels" else points_folder)(preprocess, patch, stride)
+    return folder.rpartition("/")[2], partial(pixels_of_grid, patch=patch, stride=stride) if patch else None
 
 
 def _check_is_store(root: Path) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from ...errors import SelectionError
 from ..feature_store import FeatureStore
 from ..layers import resolve_layers, stored_name
-from ..layout import pixels_folder
 from ..schema import Bundle
 from ..stored_key import StoredKey
 from .path import Place, RemotePath
@@ -101,11 +100,9 @@ def _key_folders(store: FeatureStore, key: StoredKey, part: Part) -> Iterator[tu
 
 def _view_folders(key: StoredKey, bundle: Bundle, views: str) -> list[str]:
     """Where a bundle's points, images and geometry lie, whether they are there or not."""
-    preprocess = key.key.preprocess
-    pixels, points = pixels_folder(preprocess, key.patch_size), f"points/{preprocess.folder}"
-    images, geometry = f"{pixels}/{bundle.folder}", f"{pixels}/{bundle.geometry_folder}"
+    images, geometry = f"{key.pixels_folder}/{bundle.folder}", f"{key.pixels_folder}/{bundle.geometry_folder}"
     kept = {"none": [], "geometry": [geometry], "all": [images, geometry]}[views]
-    return [f"{points}/{bundle.geometry_folder}", *kept]
+    return [f"{key.points_folder}/{bundle.geometry_folder}", *kept]
 
 
 def _records(store: FeatureStore, bundles: Iterable[Bundle]) -> set[str]:

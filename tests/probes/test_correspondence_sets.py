@@ -13,7 +13,6 @@ from strata.probes.base import Record
 from strata.probes.depth_check import covisible_pairs, depth_record
 from strata.probes.run_records import Part, part_path, read_part, write_part, write_records
 from strata.probes.set_views import PlacedSet, place_sets, read_views
-from strata.store.key import Preprocess
 from strata.store.schema import ViewRow, ViewSet
 
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -31,8 +30,8 @@ def selection(*blocks: SimpleNamespace) -> Any:
     return SimpleNamespace(
         blocks=lambda: iter(blocks),
         scenes=("set/room",),
-        key=SimpleNamespace(preprocess=Preprocess(), context="view"),
-        stored_key=SimpleNamespace(patch_size=14),
+        key=SimpleNamespace(context="view"),
+        stored_key=SimpleNamespace(patch_size=14, pixels_folder="pixels/crop-p14"),
     )
 
 

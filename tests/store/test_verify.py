@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
 
 import pytest
+from rich.console import Console
 from strata.store.feature_store import FeatureStore
 from strata.store.maintain.repair import repair
 from strata.store.maintain.verify import verify
+from strata.store.remote.commands import write_contents
+from strata.store.remote.contents import NAME
 
 PLACES = 100
 
@@ -54,6 +58,24 @@ def damaged(rng, root):
     else:
         path.unlink()
     return kind, path, lambda: path.write_bytes(data)
+
+
+@pytest.fixture
+def shown(whole):
+    """The store as a web server shows it."""
+    write_contents(str(whole.root), Console(file=io.StringIO()))
+    yield whole.root / NAME
+    (whole.root / NAME).unlink(missing_ok=True)
+
+
+def test_what_a_web_server_shows_belongs_to_a_store(whole, shown):
+    assert not verify(whole.root).faults
+    shown.write_text(shown.read_text().replace('"catalog/', '"catalog/x', 1))
+    (fault,) = verify(whole.root).faults
+    assert (fault.path, fault.kind, fault.drop) == (NAME, "metadata", (NAME,))
+    shown.write_text(shown.read_text()[:-9])
+    (fault,) = verify(whole.root).faults
+    assert (fault.path, fault.kind) == (NAME, "damaged")
 
 
 def test_a_whole_store_has_no_fault(whole):

@@ -212,7 +212,7 @@ def test_a_mix_counts_samples_of_datasets(training, console):
 
 def test_nothing_to_train_on_is_explained(training, console):
     with pytest.raises(TrainError, match=r"nothing to train on[\s\S]*test splits"):
-        make_task(training(scene=None, val_scene=None), console)
+        make_task(training(scene=None, val_scene="*/room_[01]"), console)
 
 
 def without_depth(scenes: Path, scene: str, frames: slice) -> None:
