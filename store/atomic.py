@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import json
 import os
@@ -55,6 +56,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     try:
         make_folder(path.parent)
+        _sweep(path.parent)
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
@@ -79,6 +81,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     try:
         make_folder(partial.parent)
+        _sweep(partial.parent)
         partial.mkdir()
         yield partial
         for inner in partial.rglob("*"):
@@ -152,6 +155,12 @@ def remove_abandoned(folder: Path) -> None:
         if abandoned(entry.name):
             with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
                 remove(Path(entry.path))
+
+
+@functools.lru_cache(maxsize=4096)
+def _sweep(folder: Path) -> None:
+    """`remove_abandoned`, when this process writes into a folder for the first time."""
+    remove_abandoned(folder)
 
 
 def is_partial(name: str) -> bool:

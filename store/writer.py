@@ -26,7 +26,7 @@ from .arrays import (
     group_document,
     strings_document,
 )
-from .atomic import json_text, remove_abandoned, whole_file, write_atomic
+from .atomic import json_text, whole_file, write_atomic
 from .documents import stamped, write_document
 from .inside import check_inside
 from .layout import GroupSpec
@@ -124,14 +124,13 @@ class GroupWriter:
         return [unit for unit in range(any_spec(self.spec).units) if unit not in done]
 
     def prepare(self) -> None:
-        """Remove what dead writers left under temporary names.
+        """Look where it would be written.
 
         Raises:
             StoreError: the group leads out of the store.
         """
         for name in self.spec.arrays:
             check_inside(self.root, self.folder / name)
-            remove_abandoned(self.folder / name)
 
     def write(self, buffer: UnitBuffer) -> int:
         """Put a complete unit on disk; returns the bytes written.
