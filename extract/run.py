@@ -14,6 +14,7 @@ from ..configs.load import command_line
 from ..configs.schema import ExtractConfig
 from ..errors import ConfigError, EncoderError, did_you_mean
 from ..progress import Progress
+from ..store.atomic import sweep
 from ..store.disk_faults import disk_faults
 from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey
@@ -98,6 +99,7 @@ def _carry_out(plan: Plan, config: ExtractConfig, console: Console) -> Summary:
         Progress(console, f"extract {plan.key.encoder}", left) as progress,
     ):
         # The run's record comes first: what a live run names, `store gc` leaves alone.
+        sweep(plan.root)
         _declare(store, plan, config)
         extraction = Extraction(plan=plan, config=config, tally=tally, log=log, progress=progress)
         if config.backend == "ray":

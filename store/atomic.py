@@ -146,6 +146,13 @@ def remove_abandoned(folder: Path) -> None:
                 remove(Path(entry.path))
 
 
+def sweep(root: Path) -> None:
+    """`remove_abandoned` in a folder and all folders below it."""
+    for folder, _, _ in os.walk(root):
+        with contextlib.suppress(FileNotFoundError):  # another sweep, or gc, was quicker
+            remove_abandoned(Path(folder))
+
+
 def is_partial(name: str) -> bool:
     """Whether a file or folder of that name is a temporary one, of any machine."""
     return name.startswith(".") and name.endswith(".partial")
