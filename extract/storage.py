@@ -139,4 +139,7 @@ def _by_size(layer: str, sample: Sample | None) -> str:
 
 def _present(root: Path, key: FeatureKey, layer: str) -> str | None:
     folder = root / "features" / key.folder
-    return next((s for s in STORAGES if any(folder.glob(f"*/{stored_name(layer, s)}"))), None)
+    try:
+        return next((s for s in STORAGES if any(folder.glob(f"*/{stored_name(layer, s)}"))), None)
+    except FileNotFoundError:
+        return None  # `store gc` has just removed what nobody needs
