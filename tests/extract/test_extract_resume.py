@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 from strata.errors import DiskFullError
@@ -22,17 +23,19 @@ def fill(pipeline):
 
 def killing_at(monkeypatch, step, after):
     """Stop at the step-th rename, before it or right after it; None counts them all."""
-    count = [0]
+    count, lock = [0], threading.Lock()
     rename = os.replace
 
     def replace(source, target):
         if "shards" in str(target):
             return rename(source, target)
-        count[0] += 1
-        if count[0] == step and not after:
+        with lock:  # layers of a bundle are committed by several threads
+            count[0] += 1
+            number = count[0]
+        if number == step and not after:
             raise Killed
         rename(source, target)
-        if count[0] == step:
+        if number == step:
             raise Killed
         return None
 
