@@ -10,7 +10,7 @@ ratio is within 30 % of the goal and neither waits for a disk. Cold: the files a
 cache, the store is opened anew, and all touched maps are verified.
 
 The loader's row feeds batches of 8 maps of random views and layers into one buffer: what feeds a trainer, by
-`Block.read_maps_into`; raw preads the same maps.
+`Block.read`; raw preads the same maps.
 
 Catalog: `store_catalog.py`. u8: `store_u8.py`. Engines, printed only: `store_engines.py`.
 """
@@ -118,7 +118,7 @@ class Reading:
 
     def ours_maps(self) -> None:
         for k, (view, layer) in enumerate(self.random):
-            self.block.read_maps_into([view], layer, self.maps[k, None])
+            self.block.read("tokens", [view], layer=layer, out=self.maps[k, None])
 
     def raw_maps(self) -> None:
         for k, (view, layer) in enumerate(self.random):
@@ -126,7 +126,7 @@ class Reading:
 
     def ours_batches(self) -> None:
         for k, (view, layer) in enumerate(self.random):
-            self.block.read_maps_into([view], layer, self.batch[k % BATCH, None])
+            self.block.read("tokens", [view], layer=layer, out=self.batch[k % BATCH, None])
 
     def raw_batches(self) -> None:
         for k, (view, layer) in enumerate(self.random):

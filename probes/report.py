@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,14 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "score": lambda value: f"{value:.3f}".replace("-", "−"),
+    "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+    "data_uri": _data_uri,
+    "figure": figure,
+}
+
+
 def page(
     numbers: Numbers,
     found: Sequence[Section],
@@ -103,31 +111,14 @@ def page(
     """The self-contained HTML page: no script, no link that leaves it."""
     from markupsafe import Markup
 
-    looks = styles({row.encoder: row.role for section in found for row in section.headline})
-    filters = {
-        "score": lambda value: f"{value:.3f}".replace("-", "−"),
-        "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
-        "data_uri": _data_uri,
-        "figure": figure,
-    }
     return render(
         __package__ or "strata.probes",
         "report.html",
-        filters,
+        _FILTERS,
+        **_charts(found),
         sections=found,
-        layer_charts=[Markup(_layer_chart(section, looks)) for section in found],
-        angle_charts=[
-            Markup(_angle_chart(section.angles, "corr at the best layer", looks)) if section.angles else ""
-            for section in found
-        ],
-        ranked=[
-            (section, [Markup(chart) for chart in _ranking_charts(section, looks)])
-            for section in found
-            if section.ranking.layers
-        ],
         measures=MEASURES,
         axes=[_axis(section) for section in found],
-        looks=looks,
         others=other_rows(numbers),
         runs=[{"run": run, "selections": first_few(selections(run), most=8)} for run in runs],
         keys=numbers.keys,
@@ -140,6 +131,26 @@ def page(
         training_charts=[(title, Markup(svg)) for title, svg in training_charts(training)],
         command=_command([run.folder for run in [*runs, *training]], mixed_sets),
     )
+
+
+def _charts(found: Sequence[Section]) -> dict[str, Any]:
+    """The charts of every section, and the look that each encoder has in all of them."""
+    from markupsafe import Markup
+
+    looks = styles({row.encoder: row.role for section in found for row in section.headline})
+    title = "corr at the best layer"
+    return {
+        "looks": looks,
+        "layer_charts": [Markup(_layer_chart(section, looks)) for section in found],
+        "angle_charts": [
+            Markup(_angle_chart(section.angles, title, looks)) if section.angles else "" for section in found
+        ],
+        "ranked": [
+            (section, [Markup(chart) for chart in _ranking_charts(section, looks)])
+            for section in found
+            if section.ranking.layers
+        ],
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

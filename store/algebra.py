@@ -1,4 +1,4 @@
-"""Set algebra on the views of selections of one key.
+"""Parts of selections, and set algebra on the views of selections of one key.
 
 Two views are the same when scene, version of the scene and position are; of encoders that see whole sets,
 when the set is, too.
@@ -7,13 +7,15 @@ when the set is, too.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import SelectionError, first_few
+from ..errors import SelectionError, did_you_mean, first_few
 from .block import Block
 from .catalog import natural
+from .filters import ViewFilter, scene_ids
+from .layers import resolve_layers
 from .schema import ViewRow
 
 if TYPE_CHECKING:
@@ -63,6 +65,45 @@ def minus(a: Selection, b: Selection) -> Selection:
     """
     _check_alike(a, b)
     return _kept(a, _views(b), inside=False)
+
+
+def restricted(
+    selection: Selection,
+    keep: ViewFilter,
+    scenes: Mapping[str, str | None],
+    layers: Sequence[str] | None,
+) -> Selection:
+    """The part that fits; see `Selection.where`.
+
+    Args:
+        selection: the whole.
+        keep: decides about views.
+        scenes: the words `scene`, `dataset` and `split`.
+        layers: that stay; None = all.
+
+    Raises:
+        SelectionError: nothing fits, or there is no such split.
+        LayerError: a layer is not in the selection.
+    """
+    parts, names = selection.parts, selection.layers
+    if any(word is not None for word in scenes.values()):
+        wanted = set(scene_ids(selection.store, **scenes))
+        parts = [block for block in parts if block.scene in wanted]
+    if selection.key.context == "set":
+        parts = [block for block in parts if keep.whole(block.scene, block.members)]
+    if keep.restricts:
+        parts = filtered(parts, lambda block, view: keep.view(block.scene, view))
+    if layers is not None:
+        names = resolve_layers(layers, names, selection.stored_key.depth)
+        parts = [replace(b, places={name: b.places[name] for name in names}) for b in parts]
+    if not any(map(len, parts)):
+        raise SelectionError(
+            "no view of the selection fits.",
+            where=selection.stored_key.name,
+            why=", ".join(f"{word}={value}" for word, value in scenes.items() if value is not None),
+            fix=did_you_mean(scenes["scene"] or scenes["dataset"] or "", selection.scenes),
+        )
+    return replace(selection, parts=tuple(parts), layers=names)
 
 
 def filtered(parts: Iterable[Block], keep: Callable[[Block, ViewRow], bool]) -> tuple[Block, ...]:

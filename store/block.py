@@ -130,13 +130,14 @@ class Block:
         layer: str = "",
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """[V, ...] of one array of the format, in its stored dtype (bf16 as uint16).
+        """[V, ...] of one array of the format, in its stored dtype (bf16 as uint16; u8 needs `affine`).
 
         Args:
             field: `tokens` or another array of a layer; `image`, `depth_m`, `token_valid`, ...
             rows: which views of the block; None = all.
             layer: of `tokens`, `prefix`, `scale` and `offset`.
-            out: where they are read to.
+            out: where they are read to, each view contiguous: copied once, from the page cache. A part of a
+                batch will do.
 
         Raises:
             LayerError: the layer is not part of the selection.
@@ -151,29 +152,11 @@ class Block:
         """Of `tokens`: f16 where they are stored so, else f32."""
         return self._tokens(layer).dtype
 
-    def stored_dtype(self, layer: str) -> np.dtype:
-        """Of `read_maps_into`: f16, f32, u16 for bf16, u8."""
-        return self._tokens(layer).stored_dtype
-
     def tokens(
         self, layer: str, rows: Sequence[int] | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
         """[V, R, C, D] tokens, f16 or f32 as stored (bf16 and u8 as f32); `rows` picks views of the block."""
         return self._tokens(layer).tokens(self._rows(layer, rows), out)
-
-    def read_maps_into(self, rows: Sequence[int], layer: str, out: np.ndarray) -> None:
-        """Maps of one layer as they are stored, copied once: from the page cache into the caller's buffer.
-
-        Args:
-            rows: N views of the block, in any order.
-            layer: name.
-            out: [N, R, C, D] in `stored_dtype(layer)`, each map contiguous; a part of a batch will do. u8
-                needs `affine` to become numbers.
-
-        Raises:
-            StoreError: a shard is missing or damaged.
-        """
-        self._tokens(layer).stored(self._rows(layer, rows), out)
 
     def tensor(
         self, layer: str, rows: Sequence[int] | None = None, device: str | torch.device = "cpu"

@@ -49,6 +49,11 @@ class ViewFilter:
         self._images = None if self._sets is None else {(s.scene, d) for s in self._sets for d in s.images}
         self._names = None if views is None else set(views)
 
+    @property
+    def restricts(self) -> bool:
+        """Whether there is a view that does not fit."""
+        return self._images is not None or self._names is not None
+
     def scene(self, scene_id: str) -> bool:
         """Whether some view of the scene may fit."""
         return all(scenes is None or scene_id in scenes for scenes in self._scenes)

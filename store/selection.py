@@ -19,11 +19,10 @@ from ..errors import SelectionError, did_you_mean
 from . import algebra
 from .block import Block
 from .feature_store import FeatureStore
-from .filters import ViewFilter, scene_ids
+from .filters import ViewFilter
 from .grid_features import GridFeatures, ViewBuffers
 from .joined import ViewIndex, names_of, read_rows
 from .key import FeatureKey, Size, digest
-from .layers import resolve_layers
 from .loader import Loader, LoaderOptions
 from .prefix_tokens import prefix_tokens
 from .schema import ViewSet
@@ -155,26 +154,8 @@ class Selection:
             SelectionError: nothing fits, or there is no such split.
             LayerError: a layer is not in the selection.
         """
-        keep, parts = ViewFilter(sets, views), self.parts
-        if scene is not None or dataset is not None or split is not None:
-            wanted = set(scene_ids(self.store, scene, dataset, split))
-            parts = [block for block in parts if block.scene in wanted]
-        if self.key.context == "set":
-            parts = [block for block in parts if keep.whole(block.scene, block.members)]
-        if sets is not None or views is not None:
-            parts = algebra.filtered(parts, lambda block, view: keep.view(block.scene, view))
-        names = self.layers
-        if layers is not None:
-            names = resolve_layers(layers, self.layers, self.stored_key.depth)
-            parts = [replace(b, places={name: b.places[name] for name in names}) for b in parts]
-        if not any(map(len, parts)):
-            raise SelectionError(
-                "no view of the selection fits.",
-                where=self.stored_key.name,
-                why=f"scene={scene}, dataset={dataset}, split={split}",
-                fix=did_you_mean(scene or dataset or "", self.scenes),
-            )
-        return replace(self, parts=tuple(parts), layers=names)
+        scenes = {"scene": scene, "dataset": dataset, "split": split}
+        return algebra.restricted(self, ViewFilter(sets, views), scenes, layers)
 
     def of_set(self, view_set: ViewSet) -> Selection | None:
         """Of an encoder that sees whole sets, the features of this very set; None where there are none."""

@@ -141,8 +141,8 @@ def test_a_block_refuses_tokens_it_does_not_have(pipeline):
 
 def test_maps_go_into_a_part_of_a_batch_as_they_are_stored(pipeline):
     block = block_of(pipeline, storage="bf16")
-    batch = np.zeros((4, 2, *block.grid, 3), block.stored_dtype("norm"))
-    block.read_maps_into([2, 0], "norm", batch[1:3, 1])
+    batch = np.zeros((4, 2, *block.grid, 3), block.shape("tokens", "norm")[1])
+    block.read("tokens", [2, 0], layer="norm", out=batch[1:3, 1])
     widened = (batch[1:3, 1].astype(np.uint32) << 16).view(np.float32)
     np.testing.assert_array_equal(widened, block.tokens("norm", [2, 0]))
     batch[1:3, 1] = 0
