@@ -37,7 +37,8 @@ def everything(root):
         selection = store.select(key.name)
         found[key.name] = [sorted(grid.views) for grid in selection.load()]
         for block in selection.blocks():
-            block.images(), block.geometry(), block.token_points(), block.token_from_source_px()
+            for read in (block.images, block.geometry, block.token_points, block.token_from_source_px):
+                read()
     return store.splits(), store.view_sets(), found
 
 

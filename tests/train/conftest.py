@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 from rich.console import Console
 from strata.configs.schema import ExtractConfig, PackConfig, SetsConfig, SynthConfig, TrainVGGTConfig
+from strata.store.view_sets import read_sets, write_sets
 
 TOY = Path(__file__).with_name("toy.py")
 
@@ -122,3 +123,16 @@ def training(rooms: Rooms, tmp_path: Path) -> Callable[..., TrainVGGTConfig]:
         return TrainVGGTConfig(**{**usual, **words})
 
     return options
+
+
+@pytest.fixture
+def few_sets(rooms: Rooms, tmp_path: Path) -> Callable[[int], str]:
+    """Writes a file with some sets of the first room, and gives its path."""
+
+    def written(count: int) -> str:
+        path = tmp_path / f"{count}-sets.json"
+        sets = [one for one in read_sets(rooms.sets) if one.scene.endswith("room_0")][:count]
+        write_sets(path, sets, sampler={"views": 3, "count": count})
+        return str(path)
+
+    return written

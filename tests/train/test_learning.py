@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,7 +158,8 @@ def learns(config: TrainVGGTConfig, console: Console) -> tuple[list[float], Meas
     """Train, and measure the very sets that are trained on: losses by step, measures before and after."""
     task, model = make_task(config, console)
     views, sets = task.train.views, task.train.draws
-    draws = [sets.draw("synthetic", i, config.views[1], None) for i in range(sets.counts()["synthetic"])]
+    places = [(dataset, i) for dataset, count in sets.counts().items() for i in range(count)]
+    draws = [sets.draw(dataset, i, config.views[1], None) for dataset, i in places]
     size = (config.pixels[0], config.pixels[1])
     task.held_out = HeldOut(views=views, draws=draws, look=Look(size=size), max_images=12, form="mended")
     with torch.no_grad():
@@ -169,30 +170,24 @@ def learns(config: TrainVGGTConfig, console: Console) -> tuple[list[float], Meas
 
 
 @pytest.fixture
-def few_sets(rooms, tmp_path: Path) -> Callable[[int], str]:
-    """A file with some sets of the first room."""
-
-    def written(count: int) -> str:
-        sets = [one for one in read_sets(rooms.sets) if one.scene.endswith("room_0")][:count]
-        write_sets(tmp_path / "few.json", sets, sampler={"views": 3, "count": count})
-        return str(tmp_path / "few.json")
-
-    return written
+def three_sets(request, few_sets, tmp_path: Path) -> dict[str, object]:
+    """Words for training on three sets of a room, or on one of each of three recordings."""
+    if request.param == "a room":
+        rooms = request.getfixturevalue("rooms")
+        return {"scenes": rooms.scenes, "scene": "*/room_0", "sets": few_sets(3), "mix": "1200 @ synthetic"}
+    scenes, path = str(request.getfixturevalue("real_scenes")), tmp_path / "sets.json"
+    make(SetsConfig(scenes=scenes, out=str(path), set_views=3), Console(file=io.StringIO()))
+    datasets = ("hololens", "icl_nuim", "tsdf")
+    sets = {one.scene.partition("/")[0]: one for one in read_sets(path) if len(one.members) == 3}
+    write_sets(path, [sets[dataset] for dataset in datasets], sampler={"views": 3})
+    mix = " + ".join(f"400 @ {dataset}" for dataset in datasets)
+    return {"scenes": scenes, "scene": "*", "sets": path, "mix": mix}
 
 
 @pytest.mark.slow
-def test_the_tiny_preset_overfits_a_few_sets(rooms, few_sets, console, tmp_path):
-    """On three sets of a room."""
-    words = {
-        "out": tmp_path / "run",
-        "scenes": rooms.scenes,
-        "scene": "*/room_0",
-        "sets": few_sets(3),
-        "max_images": 9,
-        "mix": "1200 @ synthetic",
-        "epochs": 1,
-        "device": "cpu",
-    }
+@pytest.mark.parametrize("three_sets", ["a room", "real scenes"], indirect=True)
+def test_the_tiny_preset_overfits_a_few_sets(three_sets, console, tmp_path):
+    words = {"out": tmp_path / "run", **three_sets, "max_images": 9, "epochs": 1, "device": "cpu"}
     config = load(TrainVGGTConfig, [f"{name}={value}" for name, value in words.items()], Path("vggt_tiny"))
     losses, before, after = learns(config, console)
     assert losses[-1] < losses[0] / 10

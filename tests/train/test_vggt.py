@@ -18,7 +18,6 @@ from strata.configs.schema import ExtractConfig, TrainVGGTConfig
 from strata.configs.shipped import shipped
 from strata.errors import ConfigError, EncoderError, LayerError, SelectionError, TrainError
 from strata.extract.run import run as extract
-from strata.store.view_sets import read_sets, write_sets
 from strata.train import held_out
 from strata.train.distributed import Shard
 from strata.train.fit_options import check_options
@@ -193,13 +192,6 @@ def test_ranks_share_the_measuring(training, console, monkeypatch):
     )
 
 
-def few_sets(rooms, path: Path, count: int) -> str:
-    """A file with some sets of the first room."""
-    sets = [one for one in read_sets(rooms.sets) if one.scene.endswith("room_0")][:count]
-    write_sets(path, sets, sampler={"views": 3, "count": count})
-    return str(path)
-
-
 @pytest.mark.parametrize("name", shipped("training"))
 def test_presets_are_whole(name):
     config = load(TrainVGGTConfig, ["out=run"], Path(name))
@@ -289,12 +281,9 @@ def test_a_store_without_depth_says_so(training, new_pipeline, new_view, tmp_pat
         make_task(replace(config, scene="*"), console)
 
 
-def test_other_sets_are_other_data(training, rooms, console, tmp_path):
+def test_other_sets_are_other_data(training, few_sets, console):
     words = {"val_scene": None, "scene": "*/room_0"}
-    tasks = [
-        make_task(training(sets=few_sets(rooms, tmp_path / f"{n}.json", n), **words), console)[0]
-        for n in (1, 2)
-    ]
+    tasks = [make_task(training(sets=few_sets(n), **words), console)[0] for n in (1, 2)]
     assert tasks[0].identity() != tasks[1].identity()
 
 
