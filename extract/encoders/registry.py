@@ -21,6 +21,7 @@ itself has cannot be taken. Nothing here imports torch, timm, transformers or th
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from ...errors import EncoderError, did_you_mean
@@ -30,6 +31,16 @@ from .model_ids import encoder_of, is_model_id
 from .presets import Preset, load_preset, preset_names
 
 GROUP = "strata.encoders"
+
+# By family of a preset, what makes the encoder of (model, info, weights); imported when it is asked for.
+_FAMILIES = {
+    "timm": ".timm_models:create_timm",
+    "vit": ".timm_models:create_timm",
+    "hf": ".hf_models:create_hf_preset",
+    "mum": ".mum:create_mum",
+    "vggt": ".vggt.encoder:create_vggt",
+    "dinov2": ".vggt.dino_encoder:create_dino",
+}
 _TIMM, _HF = "timm:", "hf:"
 
 
@@ -126,29 +137,8 @@ def origin(name: str, weights: str) -> Preset | None:
 def _create_preset(preset: Preset, weights: str) -> Encoder:
     if preset.family == "oracle":
         return _create_oracle(preset, weights)
-    if preset.family == "hf":
-        from .hf_models import create_hf_preset
-
-        assert isinstance(preset.model, dict)
-        return create_hf_preset(preset.model, preset.info, weights)
-    if preset.family == "dinov2":
-        from .vggt.dino_encoder import create_dino
-
-        assert isinstance(preset.model, dict)
-        return create_dino(preset.model, preset.info, weights)
-    if preset.family == "mum":
-        from .mum import create_mum
-
-        assert isinstance(preset.model, dict)
-        return create_mum(preset.model, preset.info, weights)
-    if preset.family == "vggt":
-        from .vggt.encoder import create_vggt
-
-        assert isinstance(preset.model, dict)
-        return create_vggt(preset.model, preset.info, weights)
-    from .timm_models import create_timm
-
-    return create_timm(preset.model, preset.info, weights)
+    module, _, function = _FAMILIES[preset.family].partition(":")
+    return getattr(import_module(module, __package__), function)(preset.model, preset.info, weights)
 
 
 def _create_oracle(preset: Preset, weights: str) -> Encoder:
