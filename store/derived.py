@@ -160,6 +160,9 @@ def concat(a: Selection, b: Selection) -> Selection:
         raise _unlike(a, b, f"{len(a.layers)} layers and {len(b.layers)}", "select as many layers of both")
     if (mine.fit, mine.orient) != (theirs.fit, theirs.orient):
         raise _unlike(a, b, "their images were cut in other ways", "extract both alike: fit=, orient=")
+    if _cells(a) != _cells(b):
+        why = "their tokens lie on other cells of the image"
+        raise _unlike(a, b, why, "extract both with the same stride=, of encoders of one patch size")
     pairs, function = list(zip(a.layers, b.layers, strict=True)), Concat()
     blocks = [
         (block, [((block, i), (other, j)) for i, j in pairs], [function] * len(pairs))
@@ -246,6 +249,12 @@ def _derived(
         }
         parts.append(replace(block, stored_key=stored, places=places))
     return replace(a, stored_key=stored, layers=layers, parts=tuple(parts))
+
+
+def _cells(selection: Selection) -> tuple[int, int] | None:
+    """What the places of tokens depend on beside the grid: patch and stride where patches overlap."""
+    stride = selection.key.stride
+    return (selection.stored_key.patch_size, stride) if stride else None
 
 
 def _common_views(a: Selection, b: Selection) -> list[tuple[Block, Block]]:

@@ -5,7 +5,7 @@ Shapes: V views, R C token rows and columns, T prefix tokens, D channels, H W pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -61,6 +61,18 @@ class GridFeatures(Generic[Array]):
     def __len__(self) -> int:
         """Number of views."""
         return len(self.views)
+
+    def __repr__(self) -> str:
+        arrays = ", ".join(f"{name} {list(array.shape)}" for name, array in _named_arrays(self))
+        return f"{type(self).__name__}({len(self):,} views, grid {self.grid}: {arrays})"
+
+
+def _named_arrays(features: GridFeatures[Any]) -> Iterator[tuple[str, Any]]:
+    """The arrays that there are, with what people call them."""
+    yield from features.tokens.items()
+    yield from ((f"prefix of {layer}", array) for layer, array in features.prefix.items())
+    single = ((name, getattr(features, name)) for name in FIELDS if name not in ("tokens", "prefix"))
+    yield from ((name, array) for name, array in single if array is not None)
 
 
 class ViewBuffers:

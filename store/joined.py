@@ -64,7 +64,7 @@ class ViewIndex:
         Raises:
             SelectionError: there is no such view.
         """
-        return np.array([self._number(one) if isinstance(one, str) else one for one in views], np.int64)
+        return whole_numbers([self._number(one) if isinstance(one, str) else one for one in views], "views")
 
     def rows(self, numbers: np.ndarray) -> Rows:
         """The views, those of one block that follow each other together."""
@@ -78,7 +78,7 @@ class ViewIndex:
             SelectionError: there is no such token.
         """
         blocks, inside = self.split(view)
-        row, col = np.asarray(row, np.int64), np.asarray(col, np.int64)
+        row, col = whole_numbers(row, "row"), whole_numbers(col, "col")
         if not len(blocks) == len(row) == len(col):
             raise SelectionError(
                 f"{len(blocks):,} views, {len(row):,} rows and {len(col):,} columns name no tokens.",
@@ -129,6 +129,23 @@ class ViewIndex:
 
     def _all_names(self) -> Iterator[str]:
         return (f"{block.scene}/{view.name}" for block in self.parts for view in block.views)
+
+
+def whole_numbers(values: object, name: str) -> np.ndarray:
+    """[N] int64.
+
+    Raises:
+        SelectionError: they are no list of whole numbers.
+    """
+    numbers = np.asarray(values)
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        raise SelectionError(
+            f"{name} is no list of whole numbers.",
+            where=name,
+            why=f"it is {numbers.dtype} of shape {list(numbers.shape)}",
+            fix="give one whole number for each token or view; `sample` takes pixels between them",
+        )
+    return numbers.astype(np.int64)
 
 
 def read_rows(

@@ -87,7 +87,7 @@ def _facts(store: FeatureStore, stored: StoredKey, asked: ListConfig) -> KeyFact
         scenes=len(selection.scenes),
         views=len(selection),
         grids=[f"{rows}x{cols}" for rows, cols in sorted(selection.grids)],
-        bytes=selection.nbytes,
+        bytes=selection.stored_bytes,
     )
 
 
@@ -124,7 +124,7 @@ def _say_key(store: FeatureStore, stored: StoredKey, say) -> None:
     say(f"  layers    {', '.join(_layer_text(stored, layer, selection) for layer in stored.layers)}")
     say(
         f"  views     {len(selection):,} of {len(selection.scenes):,} scenes, "
-        f"{selection.nbytes / 1e6:,.1f} MB"
+        f"{selection.stored_bytes / 1e6:,.1f} MB"
     )
     reasons = Counter(selection.left_out.values())
     for why, count in reasons.most_common():

@@ -35,7 +35,7 @@ VIEWS_PER_JOB = 8
 """Views that one thread reads at a time: enough to be worth a switch, few enough to use every thread."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Batch(GridFeatures[Any]):
     """Tensors of a batch: bf16 as bfloat16, u8 as `QuantizedTokens`.
 
@@ -116,6 +116,10 @@ class Loader:
         self._memory = BatchMemory(BATCHES_KEPT * (len(options.fields) + len(self._layers)))
         self._epoch = self._step = 0
         self._buffers(self._index.rows(self._members[0][:1]), 0)
+
+    def __repr__(self) -> str:
+        items = f"{len(self._sets):,} sets" if self._sets else f"{len(self._members):,} views"
+        return f"Loader({items} in {len(self):,} batches; epoch {self._epoch}, step {self._step})"
 
     def __len__(self) -> int:
         """Batches of an epoch, for this and every rank."""

@@ -72,11 +72,11 @@ def fit_basis(selection: Selection, layer: str, k: int, most_views: int) -> Basi
         SelectionError: the layer has fewer channels, or no finite token.
     """
     width = selection.parts[0].width(layer)
-    if not 1 <= k <= width or most_views < 1:
+    if not isinstance(k, int) or not 1 <= k <= width or most_views < 1:
         raise SelectionError(
-            f"{k} principal components cannot be fitted.",
+            f"{k!r} principal components cannot be fitted.",
             where=f"{selection.stored_key.name}, {layer}",
-            why=f"the layer has {width} channels, and {most_views} views are fitted on",
+            why=f"the layer has {width} channels, and at most {most_views} views are fitted on",
             fix=f"give k from 1 to {width}, and one view or more",
         )
     count, mean, covariance = _moments(selection, layer, most_views)

@@ -23,10 +23,18 @@ def sample(selection: Selection, scene: str, view: str, uv_px: np.ndarray) -> di
     """By layer, [N, D] f32 of a view at pixels [N, 2] of its source; see `Selection.sample`.
 
     Raises:
-        SelectionError: the view is not in the selection.
+        SelectionError: the view is not in the selection, or `uv_px` is no list of pixels.
     """
     block, i = _find(selection.scene(scene), scene, view)
-    uv1 = np.concatenate([np.asarray(uv_px, np.float64), np.ones((len(uv_px), 1))], axis=1)
+    pixels = np.asarray(uv_px, np.float64)
+    if pixels.ndim != 2 or pixels.shape[1] != 2:
+        raise SelectionError(
+            "these are no pixels.",
+            where=f"uv_px of shape {list(pixels.shape)}",
+            why="it is [N, 2]: column and row of each pixel of the source image",
+            fix="write [[40, 30]] for one pixel",
+        )
+    uv1 = np.concatenate([pixels, np.ones((len(pixels), 1))], axis=1)
     colrow = uv1 @ block.token_from_source_px([i])[0].T
     rowcol = torch.from_numpy(np.ascontiguousarray(colrow[:, ::-1], np.float32))
     return {layer: sample_tokens(_map(block, layer, i), rowcol)[0].numpy() for layer in selection.layers}

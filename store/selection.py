@@ -28,6 +28,7 @@ from .prefix_tokens import prefix_tokens
 from .schema import ViewSet
 from .set_runs import is_set
 from .stored_key import StoredKey
+from .view_sets import read_sets
 
 if TYPE_CHECKING:
     import xarray
@@ -87,6 +88,14 @@ class Selection:
             for layer in self.layers
             for block in blocks
         )
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the tokens as they are stored."""
+        shapes = (block.shape("tokens", layer) for block in self.parts for layer in self.layers)
+        each = [math.prod(shape) * dtype.itemsize for shape, dtype in shapes]
+        counts = [len(block) for block in self.parts for _ in self.layers]
+        return sum(size * count for size, count in zip(each, counts, strict=True))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -265,13 +274,16 @@ class Selection:
 
         return sample(self, scene, view, uv_px)
 
-    def loader(self, sets: Iterable[ViewSet] | None = None, **options: Any) -> Loader:
+    def loader(self, sets: Iterable[ViewSet] | str | Path | None = None, **options: Any) -> Loader:
         """Batches of tensors for a training, read ahead on threads; see `LoaderOptions` and `Loader`.
 
         Args:
-            sets: batches of these view sets, [B, V, ...]; None = batches of views, [V, ...].
+            sets: batches of these view sets, or of those of a file, [B, V, ...]; None = batches of views,
+                [V, ...].
             options: `batch`, `fields`, `seed`, `shuffle`, `drop_last`, `rank`, `ranks`, `pin`.
         """
+        if isinstance(sets, str | Path):
+            sets = read_sets(sets)
         return Loader(self, LoaderOptions(**options), None if sets is None else list(sets))
 
     def _loaded(self, fields: Sequence[str]) -> Iterator[tuple[ViewBuffers, tuple[str, ...]]]:

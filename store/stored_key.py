@@ -146,7 +146,7 @@ def _check_fields(fields: dict[str, Any]) -> None:
 
 def _differing(key: FeatureKey, fields: dict[str, Any]) -> list[str]:
     have = {**key.to_dict(), **key.to_dict()["preprocess"]}
-    asked = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items() if v is not None}
+    asked = {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
     return [f"{n}: stored {have.get(n)}, asked {v}" for n, v in asked.items() if have.get(n) != v]
 
 

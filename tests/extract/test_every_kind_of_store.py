@@ -9,6 +9,7 @@ import pytest
 import strata
 from rich.console import Console
 from strata.configs.schema import ExtractConfig, PackConfig, PullConfig, SetsConfig, SynthConfig
+from strata.errors import SelectionError
 from strata.extract.pack import pack
 from strata.extract.run import extract
 from strata.extract.scenes.synth_command import synth
@@ -83,3 +84,19 @@ def test_a_copy_of_all_is_whole(root, tmp_path):
             assert copy.images().tobytes() == block.images().tobytes()
             for layer in block.layers:
                 assert copy.tokens(layer).tobytes() == block.tokens(layer).tobytes()
+
+
+def test_no_stride_is_a_choice_too(root):
+    plain = strata.open_store(root).select("vit_tiny_demo", layers=["norm"], stride=None)
+    strided = strata.open_store(root).select("vit_tiny_demo", layers=["norm"], stride=7)
+    assert (plain.key.stride, strided.key.stride) == (None, 7)
+    assert plain.parts[0].grid == strided.parts[0].grid
+    with pytest.raises(SelectionError, match="other cells"):
+        strata.concat(plain, strided)
+
+
+def test_bytes_are_those_of_the_storage(root):
+    selection = strata.open_store(root).select("vit_tiny_demo", layers=["block0", "norm"], stride=None)
+    tokens = len(selection) * 3 * 4 * 64
+    assert [selection.where(layers=[name]).stored_bytes for name in selection.layers] == [tokens, 2 * tokens]
+    assert selection.nbytes == (4 + 2) * tokens

@@ -273,3 +273,28 @@ def test_pages_of_notebooks(filled):
         assert text in html
     assert "toy/a" not in html
     assert selection.stored_key.name in selection.store._repr_html_()
+
+
+def test_what_was_loaded_is_told_by_its_shapes(filled):
+    selection = select(filled)
+    features = selection.load(["tokens", "depth_m"])[0]
+    assert repr(features).startswith(f"GridFeatures({len(features)} views, grid {features.grid}: ")
+    assert f"norm {list(features.tokens['norm'].shape)}" in repr(features)
+    assert "depth_m [" in repr(features)
+    assert len(repr(features)) < 300
+    loader = selection.loader(batch=2)
+    assert f"in {len(loader)} batches" in repr(loader)
+    assert repr(next(iter(loader))).startswith("Batch(")
+
+
+@pytest.mark.parametrize("uv_px", [[40, 30], [[1, 2, 3]]])
+def test_pixels_that_are_none(filled, uv_px):
+    selection = select(filled)
+    row = selection.table()[0]
+    with pytest.raises(SelectionError, match="no pixels"):
+        selection.sample(row["scene"], row["frame"], uv_px)
+
+
+def test_tokens_between_tokens_are_not_gathered(filled):
+    with pytest.raises(SelectionError, match="whole numbers"):
+        select(filled).gather([0], np.array([0.5]), np.array([0]))
