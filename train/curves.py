@@ -68,7 +68,11 @@ def panel_svg(panel: Panel) -> str:
 def _draw(axes, panel: Panel) -> None:
     for line in panel.lines:
         colour = COLOURS[line.colour % len(COLOURS)]
-        marks = {"marker": "o", "markersize": 4, "markeredgecolor": "white"} if line.dots else {}
+        marks = (
+            {"marker": "o", "markersize": 4, "markeredgecolor": "white"}
+            if line.dots or len(line.steps) == 1
+            else {}
+        )
         axes.plot(line.steps, line.mean, color=colour, linewidth=1.4, label=line.label or None, **marks)
         axes.fill_between(line.steps, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
     if panel.logarithmic:
