@@ -126,8 +126,17 @@ def guarded(body: Callable[[], int], verbose: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if (refusal := _refusal(error)) is not None:
+            return _told(f"{type(refusal).__name__}: {refusal}", 2, verbose)
         hint = "" if verbose else "\n  fix     run it again with -v to see where; this is a fault of strata"
         return _told(f"unexpected {type(error).__name__}: {error}{hint}", 3, verbose)
+
+
+def _refusal(error: Exception) -> StrataError | None:
+    """The error of ours for a disk that is full or may not be used; None for any other fault."""
+    from ..store.disk_faults import refusal
+
+    return refusal(error) if isinstance(error, OSError) else None
 
 
 def _told(message: str, code: int, verbose: bool) -> int:

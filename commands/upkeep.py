@@ -38,7 +38,7 @@ def store_verify(
         from ..extract.verify_command import run
 
         config = config_of(VerifyConfig, words or [])
-        store = path.removeprefix("store=")
+        store = _folder(path, "verify")
         return run(store, config, console, recompute=recompute, repair=repair, as_json=as_json)
 
     leave(ctx, body, verbose)
@@ -60,7 +60,7 @@ def store_gc(
     def body(console: Console) -> int:
         from ..store.maintain.gc import gc
 
-        store = path.removeprefix("store=")
+        store = _folder(path, "gc")
         return gc(store, console, older_than=older_than, delete=yes, as_json=as_json)
 
     leave(ctx, body, verbose)
@@ -73,6 +73,12 @@ def store_migrate(ctx: typer.Context, path: StorePath, verbose: Verbose = False)
     def body(console: Console) -> int:
         from ..store.maintain.migrate import migrate
 
-        return migrate(path.removeprefix("store="), console)
+        return migrate(_folder(path, "migrate"), console)
 
     leave(ctx, body, verbose)
+
+
+def _folder(path: str, verb: str) -> str:
+    from ..store.remote.path import local_folder
+
+    return local_folder(path.removeprefix("store="), verb)

@@ -43,7 +43,13 @@ class Chosen:
 
 
 def recompute(
-    report: Report, config: VerifyConfig, count: int, progress: Progress, encoder: Encoder | None = None
+    report: Report,
+    config: VerifyConfig,
+    count: int,
+    progress: Progress,
+    encoder: Encoder | None = None,
+    *,
+    index: ShardIndex,
 ) -> None:
     """Extract `count` views of each key again; deviations and faults go into the report.
 
@@ -52,17 +58,12 @@ def recompute(
 
     Args:
         encoder: to use instead of the one that the key names (for one of your own).
+        index: the packed images.
 
     Raises:
         StrataError: the shards or the weights cannot be had.
     """
-    if config.shards is None:
-        raise ConfigError(
-            "--recompute needs the packed images.",
-            where="shards",
-            fix="write shards=, the folder that `strata pack` wrote",
-        )
-    store, index = FeatureStore.open(report.root), ShardIndex.open(config.shards)
+    store = FeatureStore.open(report.root)
     packed = {scene.id: scene for scene in index.scenes}
     device = resolve_device(config.device)
     for stored in _keys(store, config.encoder):

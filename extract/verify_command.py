@@ -8,12 +8,14 @@ from pathlib import Path
 from rich.console import Console
 
 from ..configs.schema import VerifyConfig
+from ..errors import ConfigError
 from ..progress import Progress
 from ..store.feature_store import FeatureStore
 from ..store.maintain.repair import repair as drop
 from ..store.maintain.report import Fault, Report
 from ..store.maintain.verify import bundle_folders, verify
 from .encoders.base import Encoder
+from .shards import ShardIndex
 
 SHOWN = 50
 
@@ -42,10 +44,11 @@ def run(
         StrataError: this is no store, or what --recompute needs is not there.
     """
     root, told = Path(path), Console(stderr=True) if as_json else console
+    index = _asked_shards(root, config) if recompute else None
     with Progress(told, "verify", bundle_folders(root), unit="folders") as progress:
         report = verify(root, progress)
-    if recompute:
-        _recompute(report, config, recompute, told, encoder)
+    if index is not None:
+        _recompute(report, config, recompute, told, encoder, index)
     left = drop(report) if repair else report.faults
     if as_json:
         dropped = {"repaired": [fault.path for fault in report.faults if fault not in left]}
@@ -56,14 +59,32 @@ def run(
     return 1 if left else 0
 
 
+def _asked_shards(root: Path, config: VerifyConfig) -> ShardIndex:
+    """The packed images; wrong words are told before the store is read."""
+    if config.shards is None:
+        raise ConfigError(
+            "--recompute needs the packed images.",
+            where="shards",
+            fix="write shards=, the folder that `strata pack` wrote",
+        )
+    if config.encoder:
+        FeatureStore.open(root).stored_key(config.encoder)
+    return ShardIndex.open(config.shards)
+
+
 def _recompute(
-    report: Report, config: VerifyConfig, count: int, console: Console, encoder: Encoder | None
+    report: Report,
+    config: VerifyConfig,
+    count: int,
+    console: Console,
+    encoder: Encoder | None,
+    index: ShardIndex,
 ) -> None:
     from .recompute import recompute
 
     keys = 1 if config.encoder else len(FeatureStore.open(report.root).keys())
     with Progress(console, "recompute", count * keys) as progress:
-        recompute(report, config, count, progress, encoder)
+        recompute(report, config, count, progress, encoder, index=index)
 
 
 def _lines(report: Report, left: list[Fault], repaired: bool) -> list[str]:

@@ -18,7 +18,7 @@ from .base import Record
 from .correspondence import NUMERICS, Correspondence, protocols_of
 from .correspondence_table import print_table
 from .depth_check import depth_record
-from .run_records import Part, describe_run, part_path, read_part, write_part, write_records
+from .run_records import Part, check_same_run, describe_run, part_path, read_part, write_part, write_records
 from .set_pictures import paint_sets
 from .set_views import PlacedSet, place_sets
 
@@ -72,7 +72,9 @@ class CorrespondenceRun:
 
     def run(self) -> int:
         """Compute what is missing, write records and pictures, print the table. The exit code."""
-        selections = self._selections()
+        asked = self._asked()
+        selections = self._selections(asked)
+        check_same_run(self.out, asked, self.sets)
         describe_run(self.out, self.config, self.sets, selections)
         jobs = self._jobs(selections)
         parts = {job.path: part for job in jobs if (part := read_part(job.path, job.fingerprint))}
@@ -91,13 +93,17 @@ class CorrespondenceRun:
         self._say(f"{len(records):,} records in {self.out / 'records.jsonl'}")
         return 0
 
-    def _selections(self) -> list[Selection]:
-        """One for each encoder that was asked for; those that do not fit are said, unless all of them."""
+    def _asked(self) -> list[str]:
+        """`<encoder>@<key>` of those asked for, each once."""
         asked = [name.strip() for name in self.config.encoder.split(",")]
         stored = self.store.keys() if asked == ["all"] else [self.store.stored_key(name) for name in asked]
+        return list(dict.fromkeys(key.name for key in stored))
+
+    def _selections(self, asked: list[str]) -> list[Selection]:
+        """One for each encoder that was asked for; those that do not fit are said, unless all of them."""
         found, problems = [], []
         where = {"layers": self.config.layers, "scene": self.config.scene, "split": self.config.split}
-        for name in dict.fromkeys(key.name for key in stored):
+        for name in asked:
             try:
                 found.append(self.store.select(name, **where))
             except StrataError as error:

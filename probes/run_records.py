@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..configs.load import command_line, resolved
+from ..errors import ProbeError, first_few
 from ..store.atomic import write_atomic, write_json
 from ..store.view_sets import write_sets
 from .base import Record
@@ -45,6 +46,47 @@ class Part:
     fingerprint: str
     records: tuple[Record, ...]
     skipped: Counter[str] = field(default_factory=Counter)
+
+
+def check_same_run(out: Path, encoders: Iterable[str], sets: Mapping[str, Sequence[ViewSet]]) -> None:
+    """Refuse to replace results of another run: of encoders that are not asked for now, or of other sets.
+
+    The same encoders with other options, and more encoders or sets, are the same run.
+
+    Args:
+        out: the folder of the run.
+        encoders: `<encoder>@<key>` of those asked for.
+        sets: those asked for, by scene.
+
+    Raises:
+        ProbeError: another run's results are there.
+    """
+    had = [record for record in _records_there(out) if record.encoder]
+    asked, theirs = set(encoders), {f"{record.encoder}@{record.key}" for record in had}
+    if others := sorted(theirs - asked):
+        raise _another_run(out, f"of {first_few(others)}", f"of {first_few(sorted(asked))}")
+    digests = {view_set.digest[:16] for some in sets.values() for view_set in some}
+    scored = {record.set for record in had if record.set}
+    if scored and not scored & digests:
+        there = f"on sets {first_few(sorted(scored))}"
+        raise _another_run(out, there, f"on sets {first_few(sorted(digests)) or 'none'}")
+
+
+def _records_there(out: Path) -> list[Record]:
+    try:
+        return [Record.from_json(line) for line in (out / "records.jsonl").read_text("utf-8").splitlines()]
+    except (FileNotFoundError, ValueError, TypeError):
+        return []  # none, or damaged: nothing that could be lost
+
+
+def _another_run(out: Path, there: str, asked: str) -> ProbeError:
+    return ProbeError(
+        "the folder holds the results of another run, which would be replaced.",
+        where=out / "records.jsonl",
+        why=f"it has results {there}; now asked: results {asked}",
+        fix=f"write into another folder, as in out={out}_2 (`strata report` takes several), "
+        "or ask for these too",
+    )
 
 
 def describe_run(

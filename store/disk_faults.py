@@ -53,3 +53,18 @@ def explained(error: OSError, path: object) -> StoreError:
         why=why,
         fix=f"{fix}; the same command then continues",
     )
+
+
+def refusal(error: OSError) -> StoreError | None:
+    """What to say of an error that no program can mend, met while reading or writing; None for any other."""
+    path = error.filename or "a file that this command uses"
+    if error.errno in _FULL:
+        return explained(error, path)
+    if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
+        return None
+    return StoreError(
+        f"the system refuses this file or folder: {error.strerror or error}.",
+        where=path,
+        why="its file system is read-only" if error.errno == errno.EROFS else "you have no right to use it",
+        fix="give yourself the right to read or write it, or name another place; then run the command again",
+    )

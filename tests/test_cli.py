@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -154,6 +156,14 @@ def test_errors_have_their_exit_codes(
     told = capsys.readouterr().err
     assert said in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_refuses_is_no_fault_of_strata(number: int, capsys: pytest.CaptureFixture[str]):
+    assert guarded(failing(OSError(number, os.strerror(number), "/scenes/s")), verbose=False) == 2
+    told = capsys.readouterr().err
+    assert "/scenes/s" in told
+    assert "fault of strata" not in told
 
 
 def test_a_reader_that_leaves_is_no_error():

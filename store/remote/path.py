@@ -10,7 +10,7 @@ from functools import total_ordering
 from pathlib import Path
 from typing import Any
 
-from ...errors import StoreError
+from ...errors import ConfigError, StoreError
 from .cache import BlockCache, cache_of
 from .listing import joined
 from .place import RemotePlace
@@ -113,6 +113,22 @@ def place_of(
 def is_elsewhere(where: str) -> bool:
     """Whether that is a URL of something else than a file of this machine."""
     return "://" in where and not where.startswith("file://")
+
+
+def local_folder(where: str, verb: str) -> str:
+    """The path of a store of this machine, for the command `verb`.
+
+    Raises:
+        ConfigError: it is elsewhere.
+    """
+    if is_elsewhere(where):
+        raise ConfigError(
+            f"{verb} works on folders: pull it first.",
+            where=where,
+            why="only a folder of this machine can be looked through and changed file by file",
+            fix=f"strata store pull {where} out=FOLDER, then strata store {verb} FOLDER",
+        )
+    return where.removeprefix("file://")
 
 
 def written(place: str | Place) -> Path:

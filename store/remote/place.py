@@ -56,6 +56,7 @@ class RemotePlace:
 
         Raises:
             ConfigError: no installed library knows the URL.
+            RemoteError: it cannot be reached.
         """
         if self._opened is None or self._opened[0] != os.getpid():
             try:
@@ -64,6 +65,10 @@ class RemotePlace:
                 self._opened = os.getpid(), url_to_fs(self.url, **self._options)
             except (ImportError, ValueError) as error:
                 raise no_such_place(error, self.url) from None
+            except Exception:
+                # Some file systems, such as FTP, connect when they are made.
+                with explained(self.url):
+                    raise
         return self._opened[1]
 
     @cached_property

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from strata.configs.schema import VerifyConfig
-from strata.errors import ConfigError, StoreMismatchError
+from strata.errors import ConfigError, ShardError, StoreMismatchError
 from strata.extract.verify_command import run
 from strata.store.arrays import encode_chunk
 from strata.store.atomic import write_atomic
@@ -66,6 +66,15 @@ def test_what_it_needs_is_asked_for(filled, colour):
     other.weights_digest = lambda: "1" * 64
     with pytest.raises(StoreMismatchError, match="weights"):
         verified(filled, other, recompute=1)
+
+
+def test_wrong_words_are_told_before_the_store_is_read(filled, colour, monkeypatch):
+    monkeypatch.setattr("strata.extract.verify_command.verify", lambda *_: pytest.fail("the store is read"))
+    with pytest.raises(ConfigError, match="packed images"):
+        verified(filled, colour(), shards=False, recompute=1)
+    (filled.folder / "shards").rename(filled.folder / "away")
+    with pytest.raises(ShardError):
+        verified(filled, colour(), recompute=1)
 
 
 def test_faults_are_told_with_what_mends_them(filled):

@@ -202,6 +202,26 @@ def test_a_new_encoder_costs_only_itself(made: Path, tmp_path: Path, console: Co
     assert "6 of 8 parts were there already" in said(console)
 
 
+def test_results_of_another_run_are_not_replaced(made: Path, tmp_path: Path, console: Console):
+    options = {"protocol": ["voxel"], "ranking": False, "pictures": 0}
+    assert run(config_of(made, tmp_path, encoder="oracle_world", **options), console) == 0
+    before = (tmp_path / "records.jsonl").read_bytes(), (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ProbeError, match="another run") as caught:
+        run(config_of(made, tmp_path, encoder="oracle_constant", **options), console)
+    assert "oracle_world@" in caught.value.why
+    assert "oracle_constant@" in caught.value.why
+    assert "out=" in caught.value.fix
+    every = read_sets(made / "sets.json")
+    for name, some in (("a", every[:1]), ("b", every[1:2])):
+        write_sets(tmp_path / f"{name}.json", some, sampler={})
+    sets = {**options, "encoder": "oracle_world"}
+    assert run(config_of(made, tmp_path / "o", sets=str(tmp_path / "a.json"), **sets), console) == 0
+    with pytest.raises(ProbeError, match="another run"):
+        run(config_of(made, tmp_path / "o", sets=str(tmp_path / "b.json"), **sets), console)
+    assert run(config_of(made, tmp_path / "o", **sets), console) == 0, "more sets are the same run"
+    assert before == ((tmp_path / "records.jsonl").read_bytes(), (tmp_path / "config.json").read_bytes())
+
+
 def test_stale_sets_and_scenes_without_sets_are_counted(made: Path, tmp_path: Path, console: Console):
     room = [view_set for view_set in read_sets(made / "sets.json") if view_set.scene.endswith("room_0")]
     stale = ViewSet(scene=room[0].scene, members=room[0].members, images=("0" * 64, *room[0].images[1:]))

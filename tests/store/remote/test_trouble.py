@@ -115,6 +115,26 @@ def test_a_command_tells_it_without_a_traceback(closed):
     assert "RemoteError: the place cannot be reached" in result.output
 
 
+def test_a_file_system_that_connects_when_it_is_made(cache, closed, monkeypatch):
+    for error in (socket.gaierror(-2, "Name or service not known"), ConnectionRefusedError(111, "refused")):
+
+        def connect(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("ftplib.FTP.connect", connect)
+        with pytest.raises(RemoteError, match="cannot be reached") as caught:
+            opened(f"ftp://nowhere.invalid:{closed}/f.zarr", cache)
+        assert caught.value.where.startswith("ftp://nowhere.invalid")
+
+
+@pytest.mark.parametrize("verb", ["verify", "gc", "migrate"])
+def test_upkeep_is_for_folders(verb):
+    result = CliRunner().invoke(app, ["store", verb, "http://127.0.0.1/f.zarr"])
+    assert result.exit_code == 2
+    assert f"{verb} works on folders: pull it first." in result.output
+    assert "strata store pull http://127.0.0.1/f.zarr out=" in result.output
+
+
 def test_a_missing_shard_is_named(in_memory, cache):
     import fsspec
 
