@@ -188,7 +188,8 @@ def _role(record: Record, run: Run) -> str:
         return "ceiling"
     if record.encoder in FLOORS:
         return "floor"
-    if record.encoder.startswith("oracle_"):
+    # Channels side by side carry the names of both: `vit_small+oracle_world`.
+    if any(part.startswith("oracle_") for part in record.encoder.split("+")):
         return "oracle"
     return "random" if _random_weights(record, run) else "real"
 
@@ -198,4 +199,5 @@ def _random_weights(record: Record, run: Run) -> bool:
     weights = run.provenance.get("weights")
     told = weights.get(record.key, weights.get(record.encoder)) if isinstance(weights, dict) else ""
     said = (record.covariates.get("weights"), told)
-    return "random" in record.encoder or any(str(word).startswith("random") for word in said)
+    named = all("random" in part for part in record.encoder.split("+"))
+    return named or any(str(word).startswith("random") for word in said)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..configs.load import command_line, resolved
-from ..errors import ProbeError, first_few
+from ..errors import ProbeError, StrataError, first_few
 from ..store.atomic import write_atomic, write_json
 from ..store.view_sets import write_sets
 from .base import Record
@@ -115,8 +116,32 @@ def describe_run(
 
 
 def _weights(selection: Selection) -> str:
-    """Where an encoder's weights came from; `random:<seed>` makes it a floor."""
-    return selection.parts[0].provenance(selection.layers[0]).get("weights", "unknown")
+    """Where an encoder's weights came from; `random:<seed>` makes it a floor.
+
+    Derived features have those of their parents; they are random where all parents are.
+    """
+    if selection.key.derived is None:
+        return selection.parts[0].provenance(selection.layers[0]).get("weights", "unknown")
+    try:
+        found = [_weights(selection.store.select(name)) for name in _parents(selection)]
+    except StrataError:
+        return "unknown"
+    random = bool(found) and all(word.startswith("random") for word in found)
+    return ",".join(found) if random else "derived"
+
+
+def _parents(selection: Selection) -> list[str]:
+    """Names of the stored keys it was derived from, or (of one not stored) those of its encoders by name."""
+    derived = selection.key.derived or ""
+    arguments = derived.partition("(")[2].rstrip(")").split(",")
+    ids = set(arguments if derived.startswith("concat(") else arguments[:1])
+    stored = selection.store.keys()
+    found = [key.name for key in stored if key.key.id in ids]
+    if len(found) == len(ids):
+        return found
+    roots = {re.sub(r"(-l2|-pca[0-9]+)+$", "", part) for part in selection.key.encoder.split("+")}
+    plain = [key for key in stored if key.key.derived is None and key.key.encoder in roots]
+    return [key.name for key in plain] if {key.key.encoder for key in plain} == roots else []
 
 
 def part_path(out: Path, owner: str, scene: str) -> Path:

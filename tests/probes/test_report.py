@@ -257,6 +257,21 @@ def test_random_weights_are_a_floor_and_lead_nothing(tmp_path: Path) -> None:
     assert rows["vit_small"]["leads"]
 
 
+def test_derived_features_have_the_roles_of_their_parents(tmp_path: Path) -> None:
+    roles = {
+        "vit_small": "real",
+        "vit_small-pca16": "real",
+        "vit_small+oracle_world": "oracle",
+        "oracle_position-l2": "oracle",
+        "vit_random+vit_small": "real",
+        "vit_tiny-pca16": "random",
+    }
+    records = make_records({name: {"norm": (0.9, 0.1)} for name in roles}, SCENES[:2], sets=2)
+    folder = write_run(tmp_path / "run", records, provenance={"weights": {"vit_tiny-pca16": "random:0"}})
+    rows = headline(make_report(tmp_path / "out", folder))
+    assert {row["encoder"]: row["role"] for row in rows} == roles
+
+
 def test_one_name_with_two_keys_is_two_encoders(tmp_path: Path) -> None:
     records = make_records({"vit_small": {"norm": (0.7, 0.3)}}, SCENES[:2], sets=2)
     others = [replace(record, key="b2" * 6) for record in records if record.encoder]
