@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import strata
 import torch
 from safetensors.torch import save_file
 from strata.extract.encoders import blocks, digest_cache
+from strata.extract.encoders.presets import load_preset
 from strata.extract.encoders.registry import create
+from strata.extract.encoders.vggt import encoder as vggt_encoder
 from strata.extract.encoders.weights import state_digest
 
 
@@ -90,3 +93,12 @@ def test_small_files_leave_no_notes(tmp_path: Path, hashed: list[str], monkeypat
     monkeypatch.setattr(digest_cache, "WORTH_BYTES", 1 << 30)
     digest(save(tmp_path / "w.safetensors", 0))
     assert not (tmp_path / "cache").exists()
+
+
+def test_vggt_is_hashed_once_too(tmp_path: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(vggt_encoder, "state_digest", blocks.state_digest)
+    config = load_preset("vggt_tiny_demo").model
+    folder = strata.VGGT.from_config({**config, "seed": 3}).save(tmp_path / "model")  # type: ignore[dict-item]
+    first, again = (create("vggt_tiny_demo", str(folder)).weights_digest() for _ in range(2))
+    assert first == again
+    assert len(hashed) == 1

@@ -47,7 +47,7 @@ def read_model(
     encoder: str | Mapping[str, Any] | Encoder | None,
 ) -> VGGT:
     """`VGGT.from_pretrained`."""
-    weights, written = _found(source)
+    weights, written = find_weights(source)
     config = _merged(written, changes, encoder)
     given = encoder if isinstance(encoder, Encoder) else None
     # Its own encoder's weights are in the checkpoint; those of another are wherever they came from.
@@ -77,8 +77,12 @@ def write_model(model: VGGT, path: Path) -> Path:
     return path
 
 
-def _found(source: str) -> tuple[Path, dict[str, Any]]:
-    """The file of weights, and the config that comes with it."""
+def find_weights(source: str) -> tuple[Path, dict[str, Any]]:
+    """The file of weights of a repository, folder or file, and the config that comes with it.
+
+    Raises:
+        EncoderError: there is none, or it is out of reach.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         weights = next((path / name for name in _WEIGHT_FILES if (path / name).is_file()), None)

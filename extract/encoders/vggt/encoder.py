@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,8 +27,10 @@ from ....errors import EncoderError
 from ....store.key import canonical_json
 from ....store.layers import resolve_layers
 from ..base import Encoder, EncoderInfo, FeatureMap, ViewBatch
+from ..digest_cache import cached_digest
 from ..image_size import token_grid
 from ..weights import random_seed, state_digest
+from .checkpoint import find_weights
 from .model import VGGT
 from .registered import RegisteredPatchEmbed
 
@@ -61,7 +64,9 @@ def create_vggt(model: Mapping[str, Any], info: EncoderInfo, weights: str) -> VG
             fix="give weights=random:0, or weights=PATH of a model that training exported",
         )
     else:
-        built = VGGT.from_pretrained(repository if weights == "hub" else weights, config=_NO_HEADS)
+        source = repository if weights == "hub" else weights
+        built = VGGT.from_pretrained(source, config=_NO_HEADS)
+        return VGGTEncoder(built, info, find_weights(source)[0])
     return VGGTEncoder(built, info)
 
 
@@ -71,10 +76,11 @@ class VGGTEncoder(Encoder):
     Args:
         model: its heads are not used.
         info: what it declares; what the model says of itself takes the place of it.
+        file: that the weights came from, if one did; the digest is remembered with it.
     """
 
-    def __init__(self, model: VGGT, info: EncoderInfo) -> None:
-        self._config = model.config
+    def __init__(self, model: VGGT, info: EncoderInfo, file: Path | None = None) -> None:
+        self._config, self._file = model.config, file
         self._aggregator: Any = model.eval().requires_grad_(False).aggregator
         embed = self._aggregator.patch_embed
         normalised = embed.encoder.info if isinstance(embed, RegisteredPatchEmbed) else embed
@@ -137,7 +143,10 @@ class VGGTEncoder(Encoder):
                 "digest": embed.encoder.weights_digest(),
             }
         text = torch.tensor(list(canonical_json(settings).encode()))
-        return state_digest({**self._aggregator.state_dict(), "settings": text})
+        state = {**self._aggregator.state_dict(), "settings": text}
+        if self._file is None:
+            return state_digest(state)
+        return cached_digest(self._file, state, lambda: state_digest(state))
 
     def _step(self, layer: str) -> str:
         return f"global{self.info.depth - 1}" if layer == "norm" else layer
