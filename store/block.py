@@ -18,7 +18,6 @@ from .feature_store import FeatureStore
 from .group import StoredGroup
 from .layer_place import LayerPlace
 from .layer_tokens import LayerTokens
-from .layers import STORAGES
 from .schema import Bundle, SceneRow, ViewRow
 from .stored_key import StoredKey
 from .view_groups import LAYER_ARRAYS, view_group
@@ -293,11 +292,6 @@ class Block:
     @cached_property
     def _layer_tokens(self) -> dict[str, LayerTokens]:
         return {}
-
-
-def best_storage(storages: Sequence[str]) -> str:
-    """The most exact storage of a layer: f32, f16, bf16, u8."""
-    return min(storages, key=STORAGES.index)
 
 
 def _at(values: tuple[T, ...], picked: Sequence[int] | None) -> tuple[T, ...]:

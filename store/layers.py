@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..errors import LayerError, did_you_mean
 
@@ -122,3 +122,8 @@ def _taps(names: tuple[str, ...], kind: str, blocks: int) -> str:
     taps = sorted({name.partition(".")[2] for name in names if name.startswith(kind) and "." in name})
     whole = [f".{tap}" for tap in taps if all(f"{kind}{k}.{tap}" in names for k in range(blocks))]
     return f" (each also {', '.join(whole)})" if whole else ""
+
+
+def best_storage(storages: Sequence[str]) -> str:
+    """The most exact storage of a layer: f32, f16, bf16, u8."""
+    return min(storages, key=STORAGES.index)

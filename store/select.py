@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LayerError, SelectionError, did_you_mean, first_few
-from .block import Block, best_storage
+from .block import Block
 from .feature_store import FeatureStore
 from .filters import ViewFilter, scene_ids
 from .layer_place import LayerPlace
-from .layers import STORAGES, layer_order, resolve_layers
+from .layers import STORAGES, best_storage, layer_order, resolve_layers
 from .placement import Placement, place_scene, stored_layers
 from .schema import Bundle, ViewSet
 from .selection import Selection

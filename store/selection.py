@@ -92,10 +92,8 @@ class Selection:
     @property
     def stored_bytes(self) -> int:
         """Bytes of the tokens as they are stored."""
-        shapes = (block.shape("tokens", layer) for block in self.parts for layer in self.layers)
-        each = [math.prod(shape) * dtype.itemsize for shape, dtype in shapes]
-        counts = [len(block) for block in self.parts for _ in self.layers]
-        return sum(size * count for size, count in zip(each, counts, strict=True))
+        each = ((len(block), *block.shape("tokens", layer)) for block in self.parts for layer in self.layers)
+        return sum(count * math.prod(shape) * dtype.itemsize for count, shape, dtype in each)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 from strata.errors import LayerError, SelectionError
-from strata.store.block import best_storage
 from strata.store.feature_store import FeatureStore
+from strata.store.layers import best_storage
 
 
 @pytest.fixture
