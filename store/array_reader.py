@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import StoreError
-from .arrays import CRC_BYTES, DTYPES, ArraySpec, bad_checksum, crc_fits, decode_chunk
+from .arrays import DTYPES, ArraySpec, bad_checksum, decode_chunk
 from .checks import Checks
+from .checksum import CRC_BYTES, crc_fits
 from .open_shard import EMPTY, OpenShard, cut, file_identity, fill
 from .page_memory import page_empty
 from .shard_io import OpenShards
