@@ -1,6 +1,8 @@
 """The store against raw file operations on the same bytes and file system.
 
-    python benchmarks/store.py [--check] [--pairs 15] [--width 384 1024] [--only arrays|writes|catalog|u8|engines]
+    python benchmarks/store.py [--check] [--pairs 15] [--width 384 1024] [--only PART]
+
+Parts: arrays, writes (of arrays), catalog, u8, engines.
 
 Arrays: four layers of [32, 37, 37, D] f16 in one bundle, checksums `first`, against one plain file a layer.
 Both read into memory of the caller that is used again and again. The store is opened once, and everything was
@@ -18,6 +20,7 @@ Catalog: `store_catalog.py`. u8: `store_u8.py`. Engines, printed only: `store_en
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 import tempfile
@@ -202,10 +205,17 @@ def two_threads(case: Case, reading: Reading, pairs: int) -> Row:
         work = [partial(seconds, partial(both, half, together)) for together in (True, False)]
         return median_interval([one[0] / two[0] for two, one in alternate(work[0], work[1], pairs)])
 
-    ours, raw = speed_up(reading.ours_half), speed_up(reading.raw_half)
+    work = (reading.ours_half, reading.raw_half, hashed)
+    ours, raw, processors = (speed_up(half) for half in work)
     name = f"D = {case.width:,}: two reading threads against one"
-    note = f"raw preads {raw[0]:.2f}"
+    note = f"raw preads {raw[0]:.2f}, what needs no memory {processors[0]:.2f}"
     return Row(name=name, value=ours[0], low=ours[1], high=ours[2], unit="x wall", goal=1.6, note=note)
+
+
+def hashed(half: int) -> None:
+    """Work of two threads that share nothing but the processors."""
+    for _ in range(8):
+        hashlib.sha256(bytes(1024**2))
 
 
 def row(case: Case, name: str, ours: Work, raw: Work, pairs: int, goal: float | None = None) -> Row:
