@@ -47,6 +47,7 @@ class ArrayReader:
         self.folder, self.spec, self.dtype = folder, spec, DTYPES[spec.dtype]
         self._shards = shards or OpenShards()
         self._paths: dict[int, Path] = {}
+        self._map_bytes = spec.row_bytes if spec.sharded and not spec.blosc else 0
         self._checks = Checks(check, spec.unit if spec.sharded else 1)
 
     def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -126,21 +127,21 @@ class ArrayReader:
     def _read_settled(self, rows: Sequence[int], out: np.ndarray) -> bool:
         """Chunks with nothing to look at, which is what a loader asks for all day; whether they were such.
 
-        Each is read by a call of its own: many small ones are left to who reads neighbours together.
+        Each by a call of its own: neighbours, and many small ones, are left to who reads them together.
         """
-        spec, nbytes = self.spec, self.spec.row_bytes
-        if not spec.sharded or spec.blosc or not out.flags.c_contiguous:
+        nbytes = self._map_bytes
+        if not nbytes or not out.flags.c_contiguous:
             return False
-        if len(rows) > 1 and nbytes < LARGE:
+        if len(rows) > 1 and (nbytes < LARGE or rows[1] == rows[0] + 1):
             return False
         try:
             for row, at in zip(rows, out, strict=True):
-                unit, place = divmod(row, spec.unit)
+                unit, place = divmod(row, self.spec.unit)
                 shard = self._open(unit)
                 offset, size = shard.places[place]
                 if size != nbytes + CRC_BYTES or self._checks.due(unit, shard.identity, place):
                     return False
-                if os.preadv(shard.handle, [at.data], offset) != nbytes:
+                if os.preadv(shard.handle, [at], offset) != nbytes:
                     return False
         except OSError:
             return False  # the longer way tells
