@@ -7,11 +7,9 @@ is current, the others are stale.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 from functools import cached_property
 from typing import Any
@@ -23,22 +21,6 @@ from .remote.path import Place, written
 from .schema import Bundle, SceneRow, ViewRow
 
 _GLOB = re.compile(r"[*?\[]")
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Make many objects that stay, without a collection of garbage in between.
-
-    They set one off, which looks at every object of the process: with torch loaded, that takes three times as
-    long as reading 10,000 scenes.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 class Catalog:
@@ -63,18 +45,16 @@ class Catalog:
             StoreError: a record is damaged.
         """
         paths = sorted(path for path in folder.glob("*.json") if not path.name.endswith(".views.json"))
-        with _uncollected():
-            found = [_record(path) for path in paths]
+        found = [_record(path) for path in paths]
         return cls(folder, [bundle for bundle in found if bundle is not None])
 
     @cached_property
     def rows(self) -> dict[str, list[tuple[Bundle, SceneRow]]]:
         """All rows of a scene id, of every generation, in order of bundle id."""
         rows: dict[str, list[tuple[Bundle, SceneRow]]] = defaultdict(list)
-        with _uncollected():
-            for bundle in self.bundles.values():
-                for row in bundle.scenes:
-                    rows[row.id].append((bundle, row))
+        for bundle in self.bundles.values():
+            for row in bundle.scenes:
+                rows[row.id].append((bundle, row))
         return rows
 
     def scene_ids(self, pattern: str | None = None) -> list[str]:
