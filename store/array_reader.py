@@ -46,7 +46,7 @@ class ArrayReader:
     ) -> None:
         self.folder, self.spec, self.dtype = folder, spec, DTYPES[spec.dtype]
         self._shards = shards or OpenShards()
-        self._paths: dict[int, Path] = {}
+        self._paths: dict[int, str] = {}
         self._map_bytes = spec.row_bytes if spec.sharded and not spec.blosc else 0
         self._checks = Checks(check, spec.unit if spec.sharded else 1)
 
@@ -141,7 +141,7 @@ class ArrayReader:
                 offset, size = shard.places[place]
                 if size != nbytes + CRC_BYTES or self._checks.due(unit, shard.identity, place):
                     return False
-                if os.preadv(shard.handle, [at], offset) != nbytes:
+                if os.preadv(shard.handle, [at.data], offset) != nbytes:
                     return False
         except OSError:
             return False  # the longer way tells
@@ -150,24 +150,31 @@ class ArrayReader:
     def _read_shard(self, unit: int, wanted: list[tuple[int, np.ndarray]]) -> None:
         """Chunks of one shard into the rows of a buffer; those that are to be verified one by one."""
         shard, settled = self._open(unit), []
+        numbers = np.array([place for place, _ in wanted])
+        due = set(self._checks.all_due(unit, shard.identity, numbers).tolist())
         for place, out in wanted:
             offset, size = shard.places[place]
-            if offset == EMPTY:
+            if self._map_bytes and size == out.nbytes + CRC_BYTES and out.flags.c_contiguous:
+                if place in due:
+                    self._read_verified(shard, unit, place, out)
+                else:
+                    settled.append((offset, out))
+            elif offset == EMPTY:
                 out[...] = self.spec.fill_value()
             elif self.spec.blosc:
-                data = bytearray(size)
-                if not shard.fill([memoryview(data)], offset):
-                    raise cut(self._where(unit, place))
-                decode_chunk(self.spec, bytes(data), out, self._where(unit, place))
-            elif size != out.nbytes + CRC_BYTES or not out.flags.c_contiguous:
+                self._read_packed(shard, unit, place, out)
+            else:
                 what = f"a chunk holds {size:,} bytes instead of {out.nbytes + CRC_BYTES:,}."
                 raise StoreError(what, where=self._where(unit, place))
-            elif self._checks.due(unit, shard.identity, place):
-                self._read_verified(shard, unit, place, out)
-            else:
-                settled.append((offset, _bytes_of(out).data))
         if not shard.fill_each(settled):
             raise cut(shard.path)
+
+    def _read_packed(self, shard: OpenShard, unit: int, place: int, out: np.ndarray) -> None:
+        offset, size = shard.places[place]
+        data = bytearray(size)
+        if not shard.fill([memoryview(data)], offset):
+            raise cut(self._where(unit, place))
+        decode_chunk(self.spec, bytes(data), out, self._where(unit, place))
 
     def _read_verified(self, shard: OpenShard, unit: int, place: int, out: np.ndarray) -> None:
         body, crc = _bytes_of(out), bytearray(CRC_BYTES)
@@ -238,12 +245,14 @@ class ArrayReader:
             self._checks.passed(unit, shard.identity, i)
 
     def _open(self, unit: int) -> OpenShard:
-        return self._shards.get(self._path(unit), self.spec.unit)
+        # Words are found faster than paths, and this is done for every map.
+        path = self._paths.get(unit)
+        if path is None:
+            path = self._paths[unit] = str(self._path(unit))
+        return self._shards.get(path, self.spec.unit)
 
     def _path(self, unit: int) -> Path:
-        if unit not in self._paths:
-            self._paths[unit] = self.folder / self.spec.file(unit)
-        return self._paths[unit]
+        return self.folder / self.spec.file(unit)
 
     def _where(self, unit: int, place: int) -> str:
         return f"{self._path(unit)}, row {unit * self.spec.unit + place}"

@@ -284,10 +284,11 @@ class Block:
         return self.places[layer]
 
     def _tokens(self, layer: str) -> LayerTokens:
-        place = self._place(layer)
-        if layer not in self._layer_tokens:
-            self._layer_tokens[layer] = place.open(self.store, self.stored_key, layer)
-        return self._layer_tokens[layer]
+        opened = self._layer_tokens.get(layer)
+        if opened is None:
+            opened = self._place(layer).open(self.store, self.stored_key, layer)
+            self._layer_tokens[layer] = opened
+        return opened
 
     @cached_property
     def _layer_tokens(self) -> dict[str, LayerTokens]:
@@ -295,4 +296,4 @@ class Block:
 
 
 def _at(values: tuple[T, ...], picked: Sequence[int] | None) -> tuple[T, ...]:
-    return values if picked is None else tuple(values[i] for i in picked)
+    return values if picked is None else tuple([values[i] for i in picked])

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import mmap
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,8 @@ MOST_BUFFERS = 512
 """Of one call; systems take at least 1,024."""
 MOST_GAP = 8192
 """Bytes between two chunks that are read with them; our chunks are aligned to 4,096."""
+_NOWHERE = memoryview(bytearray(MOST_GAP))  # several threads may write there, and nobody reads
+Buffer = memoryview | np.ndarray
 
 
 class OpenShard:
@@ -100,12 +104,12 @@ class OpenShard:
         offset, size = self.places[number]
         return np.frombuffer(self._map, np.uint8, size, offset)
 
-    def fill(self, buffers: list[memoryview], offset: int) -> bool:
+    def fill(self, buffers: Sequence[Buffer], offset: int) -> bool:
         """Read into these buffers, one after the other; False where the file ends before."""
         return fill(self.handle, buffers, offset, self.path)
 
-    def fill_each(self, pieces: list[tuple[int, memoryview]]) -> bool:
-        """Read (offset, buffer) pieces, neighbours with one call; False where the file ends before."""
+    def fill_each(self, pieces: list[tuple[int, np.ndarray]]) -> bool:
+        """Read (offset, array) pieces, neighbours with one call; False where the file ends before."""
         done = 0
         while done < len(pieces):
             start, buffers, done = _neighbours(pieces, done)
@@ -146,38 +150,49 @@ def file_identity(stat: os.stat_result) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
-def _neighbours(pieces: list[tuple[int, memoryview]], first: int) -> tuple[int, list[memoryview], int]:
+def _neighbours(pieces: list[tuple[int, np.ndarray]], first: int) -> tuple[int, list[Buffer], int]:
     """(offset, buffers, next piece) of one call: what lies between pieces goes into memory of no use."""
     start, body = pieces[first]
-    buffers, end, k = [body], start + body.nbytes, first + 1
-    while k < len(pieces) and len(buffers) < MOST_BUFFERS and 0 <= pieces[k][0] - end <= MOST_GAP:
-        gap, body = pieces[k][0] - end, pieces[k][1]
-        buffers += [memoryview(bytearray(gap)), body]
-        end += gap + body.nbytes
+    buffers: list[Buffer] = [body]
+    end, k, most = start + body.nbytes, first + 1, min(len(pieces), first + MOST_BUFFERS // 2)
+    while k < most:
+        offset, body = pieces[k]
+        gap = offset - end
+        if not 0 <= gap <= MOST_GAP:
+            break
+        buffers += (_NOWHERE[:gap], body) if gap else (body,)
+        end = offset + body.nbytes
         k += 1
     return start, buffers, k
 
 
-def fill(handle: int, buffers: list[memoryview], offset: int, path: Path) -> bool:
+def fill(handle: int, buffers: Sequence[Buffer], offset: int, path: Path) -> bool:
     """Read a file from `offset` into these buffers, one after the other; False where it ends before.
 
     Raises:
         StoreError: the disk does not give the bytes.
     """
-    left = buffers[:]
-    while left:
+    left: list[Any] = list(buffers)
+    missing = sum(buffer.nbytes for buffer in buffers)
+    while missing:
         try:
             count = os.preadv(handle, left, offset)
         except OSError as error:
             raise StoreError(f"a chunk cannot be read: {error.strerror}.", where=path) from None
         if not count:
             return False
-        offset += count
-        while left and count >= len(left[0]):
-            count -= len(left.pop(0))
-        if count:
-            left[0] = left[0][count:]
+        offset, missing = offset + count, missing - count
+        if missing:
+            left = _after(left, count)
     return True
+
+
+def _after(buffers: Sequence[Any], count: int) -> list[Any]:
+    """What is left of buffers whose first bytes are full."""
+    left = [memoryview(buffer).cast("B") for buffer in buffers if buffer.nbytes]
+    while count >= left[0].nbytes:
+        count -= left.pop(0).nbytes
+    return [left[0][count:], *left[1:]]
 
 
 def cut(where: object) -> StoreError:

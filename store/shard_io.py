@@ -68,19 +68,23 @@ class OpenShards:
     """The shards that stay open, at most 64: many readers share one, so that handles never run out."""
 
     def __init__(self) -> None:
-        self._shards: OrderedDict[Path, OpenShard] = OrderedDict()
+        self._shards: OrderedDict[str, OpenShard] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, path: Path, chunks: int) -> OpenShard:
+    def get(self, path: str, chunks: int) -> OpenShard:
         """The shard, opened unless it is.
 
         Raises:
             StoreError: the file is missing, cut, or not such a shard.
         """
+        shard = self._shards.get(path)
+        if shard is not None and len(self._shards) < _OPEN_SHARDS:
+            return shard  # none is about to be closed, so it does not matter which was used last
         with self._lock:
-            if path not in self._shards:
-                self._shards[path] = OpenShard(path, chunks)
+            shard = self._shards.get(path)
+            if shard is None:
+                shard = self._shards[path] = OpenShard(Path(path), chunks)
                 if len(self._shards) > _OPEN_SHARDS:
                     self._shards.popitem(last=False)
             self._shards.move_to_end(path)
-            return self._shards[path]
+            return shard
