@@ -22,9 +22,8 @@ TOY = Path(__file__).with_name("toy.py")
 
 
 @pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That files are synced is tested with `store/atomic.py`; the tests here are not to wait for a disk."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+def _no_waiting(quick_disk: None) -> None:
+    """A run syncs every checkpoint."""
 
 
 @pytest.fixture(scope="session")
