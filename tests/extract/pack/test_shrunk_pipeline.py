@@ -33,11 +33,8 @@ from strata.store.key import Preprocess
 from strata.store.schema import ViewSet
 from strata.store.view_sets import read_sets, write_sets
 
-from .test_shrink import MB
-
+MB = 1_000_000
 SIDE = 80
-
-
 GRID = "aspect:12"
 
 
