@@ -98,11 +98,5 @@ def write_binary(folder, model):
 WRITERS = {"text": write_text, "binary": write_binary}
 
 
-def known(array: np.ndarray | None) -> np.ndarray:
-    """The array, which is there."""
-    assert array is not None
-    return array
-
-
 def read(folder):
     return ColmapSource(folder).scene(ID)

@@ -14,7 +14,8 @@ from strata.extract.scenes.decode import decode_view
 from strata.extract.scenes.exr import write_exr
 from strata.extract.scenes.open import open_scenes
 
-from .room_model import ID, ROOM, SHARES, Model, known, read, write_binary, write_text
+from ..numbers import known
+from .room_model import ID, ROOM, SHARES, Model, read, write_binary, write_text
 
 
 def test_a_room_comes_back(folder, write):

@@ -82,7 +82,3 @@ def expected(name: str, batch: ViewBatch) -> tuple[list[torch.Tensor], torch.Ten
         states, last = [s.gather(1, order[..., None].expand_as(s)) for s in states], last
         last = last.gather(1, order[..., None].expand_as(last))
     return states, model.post_layernorm(last) if name == "clip" else last
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)

@@ -20,7 +20,8 @@ from strata.extract.encoders.hf_vit import HfViT
 from strata.extract.encoders.presets import load_preset
 from strata.extract.encoders.registry import create
 
-from .small_models import CLIP, HALF, IMAGENET, MLP, batch_of, close, loaded, normalised
+from ..numbers import close
+from .small_models import CLIP, HALF, IMAGENET, MLP, batch_of, loaded, normalised
 
 HUB_NAMES = (
     ("cls_token", "embeddings.cls_token"),

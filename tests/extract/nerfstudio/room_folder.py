@@ -9,6 +9,8 @@ from PIL import Image
 from strata.extract.scenes.nerfstudio import NerfstudioSource
 from strata.extract.scenes.synthetic import SyntheticSource
 
+from ..numbers import known
+
 ROOM = SyntheticSource(1, views=3, width=64, height=48).analytic("synthetic/room_0")
 OPENGL = np.diag([1.0, -1, -1, 1])
 ID = "rooms/lounge"
@@ -67,12 +69,6 @@ def edit_frame(folder, number=0, **values):
 
 def read(folder):
     return NerfstudioSource(folder).scene(ID)
-
-
-def known(array: np.ndarray | None) -> np.ndarray:
-    """The array, which is there."""
-    assert array is not None
-    return array
 
 
 def same_cameras(scene, tolerance=1e-9):

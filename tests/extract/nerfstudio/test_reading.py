@@ -15,20 +15,8 @@ from strata.extract.scenes.exr import write_exr
 from strata.extract.scenes.nerfstudio import NerfstudioSource
 from strata.extract.scenes.open import open_scenes
 
-from .room_folder import (
-    APPLIED,
-    ID,
-    ROOM,
-    cameras,
-    edit,
-    edit_frame,
-    known,
-    load,
-    read,
-    same_cameras,
-    save,
-    write,
-)
+from ..numbers import known
+from .room_folder import APPLIED, ID, ROOM, cameras, edit, edit_frame, load, read, same_cameras, save, write
 
 
 def test_a_room_comes_back(folder):
