@@ -1,4 +1,7 @@
-"""Mean cosines of listed pairs of tokens of different views, by group, and of all other pairs."""
+"""Mean cosines of listed pairs of tokens of different views, by group, and of all other pairs.
+
+Plain torch on every device: a listed pair is one row of a gather, and what is not listed is never looked at.
+"""
 
 from __future__ import annotations
 
