@@ -60,8 +60,8 @@ def test_the_index_knows_every_view_without_reading_a_shard(source, packed, monk
         )
         decoded = decode_view(want)
         assert (view.width, view.height) == (decoded.width, decoded.height)
-        assert (view.has_depth, view.has_camera) == (want.depth is not None, want.K_px is not None)
-    assert not scene.views[-1].has_depth
+        assert (view.depth is None, view.has_camera) == (want.depth is None, want.K_px is not None)
+    assert scene.views[-1].depth is None
     assert not scene.views[-1].has_camera
     depth_maps = [
         depth_m for depth_m in (decode_view(v).depth_m for v in original.views) if depth_m is not None
