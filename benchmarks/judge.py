@@ -9,14 +9,17 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 Seconds = tuple[float, float]
 """(wall, CPU)."""
+Clock = Callable[[Callable[[], object]], float]
+"""Seconds of a call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,22 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+def peer_ratio(
+    name: str,
+    ours: Callable[[], object],
+    peers: Sequence[Callable[[], object]],
+    pairs: int,
+    *,
+    goal: float | None = None,
+    clock: Clock = cpu_seconds,
+) -> Row:
+    """Seconds of the fastest peer over ours."""
+    timed = alternate(partial(clock, ours), lambda: min(clock(peer) for peer in peers), pairs)
+    median, low, high = median_interval([other / own for own, other in timed])
+    took = f"{1e3 * statistics.median(own for own, _ in timed):.1f} ms"
+    return Row(name=name, value=median, low=low, high=high, unit="times the peer", goal=goal, note=took)
 
 
 def alternate(ours: Callable[[], Any], peer: Callable[[], Any], pairs: int) -> list[tuple[Any, Any]]:

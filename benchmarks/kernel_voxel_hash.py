@@ -12,13 +12,12 @@ Pairs: 4 views of 1,369 tokens, against all distances in blocks; no goal.
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from judge import Row, alternate, cpu_seconds, device_seconds, median_interval, run_alone
+from judge import Row, device_seconds, median_interval, peer_ratio, run_alone
 from strata.kernels.radius_pairs import RadiusPairs, radius_pairs, reference
 from strata.kernels.radius_pairs.tokens import tokens_of
 from strata.kernels.voxel_hash import voxel_hash
@@ -44,23 +43,14 @@ def processor_hash(pairs: int) -> Row:
     ids, other = ours()[0], peer()
     assert int(ids.max()) == int(other.max())
     assert other.equal(other[first_of(ids)][ids])
-    return ratio(f"voxel_hash, {POINTS:,} points", ours, peer, pairs, goal=1.0)
+    return peer_ratio(f"voxel_hash, {POINTS:,} points", ours, [peer], pairs, goal=1.0)
 
 
 def processor_pairs(pairs: int) -> Row:
     inputs = room()
     ours, peer = partial(radius_pairs, *inputs), partial(all_distances, *inputs)
     assert len(ours()) == len(peer())
-    return ratio(f"radius_pairs, {VIEWS} x {TOKENS:,} tokens", ours, peer, max(3, pairs // 3))
-
-
-def ratio(
-    name: str, ours: Callable[[], object], peer: Callable[[], object], pairs: int, goal: float | None = None
-) -> Row:
-    seconds = alternate(partial(cpu_seconds, ours), partial(cpu_seconds, peer), pairs)
-    median, low, high = median_interval([other / own for own, other in seconds])
-    took = f"{1e3 * statistics.median(own for own, _ in seconds):.1f} CPU ms"
-    return Row(name=name, value=median, low=low, high=high, unit="times the peer", goal=goal, note=took)
+    return peer_ratio(f"radius_pairs, {VIEWS} x {TOKENS:,} tokens", ours, [peer], max(3, pairs // 3))
 
 
 def gpu_rows(pairs: int) -> list[Row]:

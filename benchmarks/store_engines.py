@@ -19,9 +19,6 @@ import numpy as np
 from judge import Row, alternate, median_interval, seconds
 from store_case import LAYERS, Case
 
-Open = Callable[[Case, str], Any]
-"""From a case and a layer to what `[views, rows, cols]` reads from."""
-
 
 def measure(case: Case, pairs: int) -> Iterator[Row]:
     """Rows of every engine that is there."""

@@ -12,8 +12,8 @@ from .command import AsJson, Preset, Verbose, Words, config_of, group, help_clas
 if TYPE_CHECKING:
     from rich.console import Console
 
-encoders, extract = group("Models to extract with."), group("Features of scenes.")
-store = group("What a store holds.")
+encoders, extract = group("List and measure models to extract with."), group("Plan and run extractions.")
+store = group("Query, export, copy and check stores.")
 
 
 @encoders.command("ls")

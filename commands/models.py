@@ -10,8 +10,8 @@ from .command import group, words_command
 if TYPE_CHECKING:
     from rich.console import Console
 
-probe = group("Measurements on stored features.")
-train = group("Training on scenes or on stored features.")
+probe = group("Measure stored features.")
+train = group("Train on scenes or on stored features.")
 
 
 @words_command(

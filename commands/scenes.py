@@ -12,7 +12,7 @@ from .command import Verbose, group, leave, words_command
 if TYPE_CHECKING:
     from rich.console import Console
 
-scenes, sets = group("Scenes on disk."), group("View sets.")
+scenes, sets = group("List, check, convert and make scenes."), group("Sample and list view sets.")
 
 
 @words_command(scenes, "ls", ScenesConfig, "strata scenes ls scenes=data/wai")

@@ -87,10 +87,6 @@ class PackedView:
     source_size: tuple[int, int]
     source_digest: str | None = None
 
-    @property
-    def has_depth(self) -> bool:
-        return self.depth is not None
-
     def verified(self, scene: PackedScene) -> View:
         """The view with all its bytes in memory, which are those that were packed.
 

@@ -74,10 +74,8 @@ def token_points(
     cells = np.where((depth > 0) & inside, depth, np.float32(np.inf)).reshape(grid[0] * grid[1], -1)
     with_depth = np.isfinite(cells).sum(1)
     picked, spread_m = _medians(cells, with_depth)
-    dv, du = np.divmod(picked, u.shape[1])
-    row, col = np.divmod(np.arange(len(cells)), grid[1])
-    uv = torch.from_numpy(np.stack([u[col, du], v[row, dv]], axis=1).astype(np.float64))
-    cam = unproject(uv, _f64(cells[np.arange(len(cells)), picked]), _f64(K_px))
+    picked_m = _f64(cells[np.arange(len(cells)), picked])
+    cam = unproject(_uv(picked, u, v), picked_m, _f64(K_px))
     world = transform(_f64(world_from_cam), cam).numpy().astype(np.float32)
     pixels = (np.diff(row_starts)[:, None] * np.diff(col_starts)[None]).reshape(-1)
     return CellPoints(
@@ -138,6 +136,13 @@ def _padded(starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     index = starts[:-1, None] + np.arange(max(1, int(np.diff(starts).max())))
     counts = (index < starts[1:, None]) & (index >= 0) & (index < length)
     return np.clip(index, 0, length - 1), counts
+
+
+def _uv(picked: np.ndarray, u: np.ndarray, v: np.ndarray) -> torch.Tensor:
+    """[R C, 2] f64 of one pixel [R C] of each cell, which has columns u [C, w] and rows v [R, h]."""
+    dv, du = np.divmod(picked, u.shape[1])
+    row, col = np.divmod(np.arange(len(picked)), len(u))
+    return _f64(np.stack([u[col, du], v[row, dv]], axis=1))
 
 
 def _medians(cells: np.ndarray, with_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,23 @@ def select(
     scenes = [one for one in scene_ids(store, scene, dataset, split) if keep.scene(one)]
     words = {"version": version, "asked": asked, "storage": storage}
     placed = {one: place_scene(store.catalog, stored, one, **words) for one in scenes}
+    selection = _of_placed(store, stored, placed, keep, **words)
+    if not len(selection):
+        raise _nothing(selection, scene or split or dataset)
+    return selection
+
+
+def _of_placed(
+    store: FeatureStore,
+    stored: StoredKey,
+    placed: Mapping[str, Sequence[Placement]],
+    keep: ViewFilter,
+    *,
+    version: str | None,
+    asked: Sequence[str] | None,
+    storage: str | None,
+) -> Selection:
+    """What is kept of the placements of each scene."""
     found = [one for of_scene in placed.values() for one in of_scene]
     if stored.key.context == "set":
         found = [one for one in found if keep.whole(one.home[1].id, one.views)]
@@ -70,10 +87,7 @@ def select(
     parts = tuple(block for block in map(maker.block, found) if len(block) or block.missing)
     absent = [one for one, of_scene in placed.items() if not of_scene and version is None]
     stale = tuple(one for one in absent if _has_older(store, stored, one))
-    selection = Selection(store=store, stored_key=stored, layers=names, parts=parts, stale=stale)
-    if not len(selection):
-        raise _nothing(selection, scene or split or dataset)
-    return selection
+    return Selection(store=store, stored_key=stored, layers=names, parts=parts, stale=stale)
 
 
 def _has_older(store: FeatureStore, stored: StoredKey, scene_id: str) -> bool:

@@ -61,6 +61,12 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=120, force_terminal=False)
 
 
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is synced, which the tests of `store/atomic.py` look at; others are not to wait for a disk."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 class ColourEncoder(Encoder):
     """Mean colour of each cell; `block<k>` adds k. Counts the views it sees, and can be made to fail."""
 

@@ -65,9 +65,23 @@ def test_a_fault_is_seen():
     )
 
 
+def beside(file: Path, node: ast.ImportFrom) -> bool:
+    """Whether a relative import in a test names a module of the tests."""
+    folder = file.parents[node.level - 1]
+    names = [node.module] if node.module else [alias.name for alias in node.names]
+    there = all((folder / f"{name}.py").is_file() for name in names)
+    return there and folder.is_relative_to(PACKAGE / "tests")
+
+
 @pytest.mark.parametrize(
     "file", sorted((PACKAGE / "tests").rglob("*.py")) + sorted((PACKAGE / "benchmarks").rglob("*.py"))
 )
 def test_tests_and_benchmarks_import_strata_by_name(file: Path):
-    tree = ast.walk(ast.parse(file.read_text()))
-    assert [node.lineno for node in tree if isinstance(node, ast.ImportFrom) and node.level] == []
+    relative = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom) and n.level]
+    assert [node.lineno for node in relative if not beside(file, node)] == []
+
+
+def test_a_test_that_leaves_the_tests_is_seen():
+    file = PACKAGE / "tests/store/test_key.py"
+    wrong = ast.parse("from ...store import key\nfrom ..store import absent").body
+    assert not any(beside(file, node) for node in wrong if isinstance(node, ast.ImportFrom))

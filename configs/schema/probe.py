@@ -55,7 +55,7 @@ class ReconstructConfig:
 class ReportConfig:
     """Turn results of probes and curves of trainings into one page and tables."""
 
-    out: str = option("report", "folder for report.html, .md, .csv and .json")
+    out: str = option("report", "folder for report.html, .md, .tex, .csv and .json")
     allow_mixed_sets: bool = option(False, "compare runs although their view sets differ")
 
 

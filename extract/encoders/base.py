@@ -90,6 +90,16 @@ class EncoderInfo:
         """(height, width) of the images that it sees as a grid of (R, C) tokens."""
         return pixels_of_grid(grid, self.patch_size, self.stride)
 
+    def check_computes(self, dtype: torch.dtype) -> None:
+        """Raises an `EncoderError` unless the encoder computes in that dtype."""
+        if str(dtype).removeprefix("torch.") not in self.computes:
+            raise EncoderError(
+                f"an encoder does not compute in {dtype}.",
+                where=self.name,
+                why=f"one of {', '.join(self.computes)} is expected",
+                fix="use compute=float32, or compute=bfloat16 on a GPU",
+            )
+
 
 class Encoder(ABC):
     """A frozen model that turns views into tokens of any of its layers.

@@ -29,14 +29,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from ...errors import EncoderError
 from ...store.layers import layer_order, resolve_layers
 from .base import Encoder, EncoderInfo, FeatureMap, ViewBatch, no_overlap
 from .digest_cache import cached_digest
 from .image_size import overlapping, token_grid
 from .weights import state_digest
-
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class BlockEncoder(Encoder):
@@ -124,13 +121,7 @@ class BlockEncoder(Encoder):
         return self._digest
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> BlockEncoder:
-        if dtype not in _DTYPES:
-            raise EncoderError(
-                f"an encoder does not compute in {dtype}.",
-                where=self.info.name,
-                why=f"one of {', '.join(map(str, _DTYPES))} is expected",
-                fix="use compute=float32, or compute=bfloat16 on a GPU",
-            )
+        self.info.check_computes(dtype)
         self._device, self._dtype = torch.device(device), dtype
         self._model.to(self._device)
         return self

@@ -47,14 +47,7 @@ def feature_extractor(
         EncoderError: there is no such extractor, or its weights are out of reach.
     """
     values = {**(model_config or {}), **options}
-    for name in values:
-        if name not in _OPTIONS:
-            raise ConfigError(
-                f"a feature extractor has no option {name!r}.",
-                where=f"{name}={values[name]}",
-                why=f"there are {', '.join(_OPTIONS)}",
-                fix=did_you_mean(name, _OPTIONS),
-            )
+    _check_options(values)
     if data_norm_type != "identity":
         raise ConfigError(
             f"data_norm_type={data_norm_type} would normalise images twice.",
@@ -69,6 +62,17 @@ def feature_extractor(
         preprocess_images=values.get("preprocess_images", True),
         layer_types=values.get("layer_types", ("all",)),
     )
+
+
+def _check_options(values: Mapping[str, Any]) -> None:
+    for name in values:
+        if name not in _OPTIONS:
+            raise ConfigError(
+                f"a feature extractor has no option {name!r}.",
+                where=f"{name}={values[name]}",
+                why=f"there are {', '.join(_OPTIONS)}",
+                fix=did_you_mean(name, _OPTIONS),
+            )
 
 
 class FeatureExtractor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import EncoderError
+from .config_file import read_config
 from .hub import find_on_hub, hub_file
 
 CONFIG, PROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
@@ -46,7 +46,7 @@ class Place:
         Raises:
             EncoderError: there is none, it is out of reach or no JSON.
         """
-        return _read(self._file(CONFIG))
+        return read_config(self._file(CONFIG))
 
     def processor(self) -> dict[str, Any]:
         """The config of its preprocessing; empty where the model comes without.
@@ -58,7 +58,7 @@ class Place:
             path = find_on_hub(self.name, PROCESSOR, instead=_INSTEAD, together=_FILES)
         else:
             path = self.folder / PROCESSOR
-        return _read(path) if path and path.is_file() else {}
+        return read_config(path) if path and path.is_file() else {}
 
     def weights(self) -> Path:
         """The file of its weights.
@@ -80,16 +80,3 @@ class Place:
             why=f"a model of transformers is a folder with {CONFIG} and {WEIGHTS} in one file",
             fix="give a folder that save_pretrained or `hf download --local-dir` wrote",
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        why = "" if isinstance(values, dict) else "it holds no object"
-    except (OSError, ValueError) as error:
-        values, why = {}, str(error)
-    if why:
-        raise EncoderError(
-            f"{path.name} cannot be read.", where=path, why=why, fix="copy or download the file again"
-        )
-    return values

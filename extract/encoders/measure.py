@@ -67,13 +67,7 @@ def measure(
     Raises:
         EncoderError: the encoder needs more than images.
     """
-    if encoder.info.needs:
-        raise EncoderError(
-            f"{encoder.info.name} has nothing to measure.",
-            where="--measure",
-            why=f"it computes {' and '.join(sorted(encoder.info.needs))} into features, in float32 alone",
-            fix="measure an encoder of images",
-        )
+    _check_images_alone(encoder)
     batch, layers = _views(encoder), tuple(name for name in encoder.layers() if _TAP not in name)
     exact = _run(encoder, batch, layers, device, torch.float32)
     done()
@@ -88,6 +82,16 @@ def measure(
         done()
     encoder.to(device, torch.float32)
     return [_measure(layer, exact[layer], deviation[layer]) for layer in layers]
+
+
+def _check_images_alone(encoder: Encoder) -> None:
+    if encoder.info.needs:
+        raise EncoderError(
+            f"{encoder.info.name} has nothing to measure.",
+            where="--measure",
+            why=f"it computes {' and '.join(sorted(encoder.info.needs))} into features, in float32 alone",
+            fix="measure an encoder of images",
+        )
 
 
 def passes(encoder: Encoder, compiled: bool = True) -> list[str]:

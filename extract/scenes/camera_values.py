@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,35 @@ def finite_number(value: Any, key: str, where: str) -> float:
             f"{key}={value!r} is not a number.", where=where, fix=f"write {key} as a finite number"
         )
     return float(value)
+
+
+def array_of(rows: Any) -> np.ndarray:
+    """As f64; of no size where it is no array of numbers."""
+    try:
+        return np.array(rows, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.empty(0)
+
+
+def rigid_pose(frame: Mapping[str, Any], axes: str, where: str) -> np.ndarray | None:
+    """`transform_matrix` of a frame as [4, 4] f64, world_from_cam with its own axes; None without.
+
+    Raises:
+        SceneError: it is not a finite rigid 4 x 4 matrix.
+    """
+    given = frame.get("transform_matrix")
+    if given is None:
+        return None
+    world_from_cam = array_of(given)
+    why = why_not_rigid(world_from_cam)
+    if why:
+        raise SceneError(
+            "the pose is not a rigid 4 x 4 matrix.",
+            where=where,
+            why=why,
+            fix=f"write transform_matrix as camera to world with {axes} axes; keep scale out of it",
+        )
+    return world_from_cam
 
 
 def why_not_rigid(matrix: np.ndarray) -> str:

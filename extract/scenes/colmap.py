@@ -48,8 +48,8 @@ class ColmapSource(SceneFolders):
 
     looked_for = LOOKED_FOR
 
-    def find(self) -> list[Path]:
-        return colmap_folders(self.path)
+    def find(self, path: Path) -> list[Path]:
+        return colmap_folders(path)
 
     def read(self, folder: Path, scene_id: str) -> Inspection:
         faults = Faults()

@@ -29,8 +29,8 @@ class FolderSource(SceneFolders):
 
     looked_for = LOOKED_FOR
 
-    def find(self) -> list[Path]:
-        return image_folders(self.path)
+    def find(self, path: Path) -> list[Path]:
+        return image_folders(path)
 
     def read(self, folder: Path, scene_id: str) -> Inspection:
         return inspect_images(images_in(folder), scene_id)

@@ -47,8 +47,8 @@ class NerfstudioSource(SceneFolders):
 
     looked_for = LOOKED_FOR
 
-    def find(self) -> list[Path]:
-        return nerfstudio_folders(self.path)
+    def find(self, path: Path) -> list[Path]:
+        return nerfstudio_folders(path)
 
     def read(self, folder: Path, scene_id: str) -> Inspection:
         faults = Faults()

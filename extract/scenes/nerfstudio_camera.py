@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import SceneError
-from .camera_values import finite_number, why_not_rigid
+from .camera_values import array_of, finite_number, rigid_pose, why_not_rigid
 
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 HALF_PIXEL = 0.5
@@ -80,18 +80,9 @@ def pose(frame: Values, change: WorldChange, where: str) -> np.ndarray | None:
     Raises:
         SceneError: it is not a finite rigid 4 x 4 matrix.
     """
-    given = frame.get("transform_matrix")
-    if given is None:
+    world_from_cam = rigid_pose(frame, "OpenGL", where)
+    if world_from_cam is None:
         return None
-    world_from_cam = _matrix(given)
-    why = why_not_rigid(world_from_cam)
-    if why:
-        raise SceneError(
-            "the pose is not a rigid 4 x 4 matrix.",
-            where=where,
-            why=why,
-            fix="write transform_matrix as camera to world with OpenGL axes; keep scale out of it",
-        )
     return change.undone(world_from_cam) @ OPENGL_FROM_OPENCV
 
 
@@ -124,7 +115,7 @@ def _applied(rows: Any) -> np.ndarray:
     """As [4, 4] f64, the last row added where only three are given; of no size where it is no matrix."""
     if rows is None:
         return np.eye(4)
-    return _matrix([*rows, [0, 0, 0, 1]] if isinstance(rows, list) and len(rows) == 3 else rows)
+    return array_of([*rows, [0, 0, 0, 1]] if isinstance(rows, list) and len(rows) == 3 else rows)
 
 
 def _focal(numbers: dict[str, float], axis: str, length: int, where: str) -> float | None:
@@ -167,11 +158,3 @@ def _check_size(numbers: dict[str, float], size: tuple[int, int], where: str) ->
             why=f"w and h are {given[0]:g} and {given[1]:g}, the image is {size[0]} x {size[1]}",
             fix="give the intrinsics for the size that the image has",
         )
-
-
-def _matrix(rows: Any) -> np.ndarray:
-    """As f64; of no size where it is no matrix."""
-    try:
-        return np.array(rows, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return np.empty(0)

@@ -18,7 +18,7 @@ class SceneFolders(SceneSource):
     """A scene `<dataset>/<scene>` is the folder `<scene>` in a folder `<dataset>`.
 
     Args:
-        path: the folder of one scene, a dataset, or a root of datasets.
+        paths: each the folder of one scene, a dataset, or a root of datasets.
 
     Attributes:
         looked_for: what makes a folder a scene, for the error when there is none.
@@ -26,12 +26,12 @@ class SceneFolders(SceneSource):
 
     looked_for: str
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(os.path.abspath(path))
+    def __init__(self, *paths: str | Path) -> None:
+        self.paths = tuple(Path(os.path.abspath(path)) for path in paths)
 
     @abstractmethod
-    def find(self) -> list[Path]:
-        """The folders of the scenes."""
+    def find(self, path: Path) -> list[Path]:
+        """The folders of the scenes there."""
 
     @abstractmethod
     def read(self, folder: Path, scene_id: str) -> Inspection:
@@ -53,7 +53,7 @@ class SceneFolders(SceneSource):
         if folder is None:
             raise SceneError(
                 f"there is no scene {scene_id}.",
-                where=self.path,
+                where=self._where,
                 fix=did_you_mean(scene_id, self.folders),
             )
         return self.read(folder, scene_id)
@@ -63,20 +63,31 @@ class SceneFolders(SceneSource):
         """By scene id, in natural order.
 
         Raises:
-            SceneError: there are none.
+            SceneError: there are none, or two of one id.
         """
-        found = {
-            make_scene_id(folder.parent.name or "folder", folder.name, folder): folder
-            for folder in self.find()
-        }
+        found: dict[str, Path] = {}
+        for folder in (folder for path in self.paths for folder in self.find(path)):
+            name = make_scene_id(folder.parent.name or "folder", folder.name, folder)
+            if name in found:
+                raise SceneError(
+                    f"two scenes are called {name}.",
+                    where=f"{found[name]} and {folder}",
+                    why="an id is the name of the dataset's folder and that of the scene's",
+                    fix="rename one of the folders",
+                )
+            found[name] = folder
         if not found:
             raise SceneError(
                 "there are no scenes.",
-                where=self.path,
+                where=self._where,
                 why=f"looked for {self.looked_for}",
                 fix="give the folder of a scene, or a folder of such folders",
             )
         return {name: found[name] for name in sorted(found, key=natural_key)}
+
+    @property
+    def _where(self) -> str:
+        return ", ".join(map(str, self.paths))
 
 
 def folders_where(path: Path, is_scene: Callable[[Path], bool], levels: int) -> list[Path]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from functools import cached_property
 from pathlib import Path
 
-from ...errors import SceneError, did_you_mean
 from ...store.split_lists import SUFFIXES, read_names
 from .inspection import Inspection
 from .names import make_scene_id, natural_key
-from .scene import Scene, SceneSource
+from .scene_folders import SceneFolders
 from .wai_rules import plain_name
 from .wai_scene import META, read_wai_scene
 
@@ -20,38 +17,22 @@ CUSTOM = "custom_splits"
 SCENE_MARKS = (META, "images", "images_distorted", "scene_meta_distorted.json")
 
 
-class WaiSource(SceneSource):
+class WaiSource(SceneFolders):
     """The scenes below one or several folders, each a root, a dataset or a scene.
 
     A root has one folder per dataset and perhaps `metadata/` beside them; the dataset is the name of
     the dataset's folder. Linked files and folders are followed.
 
     Args:
-        roots: the folders.
+        paths: the folders.
     """
 
-    def __init__(self, *roots: str | Path) -> None:
-        self.roots = tuple(Path(os.path.abspath(root)) for root in roots)
+    looked_for = f"{META}, here or one or two folders further down"
 
-    def ids(self) -> list[str]:
-        return list(self._folders)
+    def find(self, path: Path) -> list[Path]:
+        return wai_folders(path)
 
-    def scene(self, scene_id: str) -> Scene:
-        return self.inspect(scene_id).require()
-
-    def inspect(self, scene_id: str) -> Inspection:
-        """The scene without its broken parts, and all of its faults.
-
-        Raises:
-            SceneError: there is no scene of that id.
-        """
-        folder = self._folders.get(scene_id)
-        if folder is None:
-            raise SceneError(
-                f"there is no scene {scene_id}.",
-                where=", ".join(map(str, self.roots)),
-                fix=did_you_mean(scene_id, self._folders),
-            )
+    def read(self, folder: Path, scene_id: str) -> Inspection:
         return read_wai_scene(folder, scene_id)
 
     def splits(self) -> dict[str, tuple[str, ...]]:
@@ -63,9 +44,9 @@ class WaiSource(SceneSource):
         Raises:
             SceneError: a list cannot be read or names what cannot be a scene.
         """
-        here = {dataset for dataset, _, _ in (name.partition("/") for name in self._folders)}
+        here = {dataset for dataset, _, _ in (name.partition("/") for name in self.folders)}
         lists = {}
-        for metadata in dict.fromkeys(_metadata(root) for root in self.roots):
+        for metadata in dict.fromkeys(_metadata(root) for root in self.paths):
             for split in _split_names(metadata):
                 for dataset in sorted(here, key=natural_key):
                     path = _list_of(metadata, split, dataset)
@@ -73,29 +54,6 @@ class WaiSource(SceneSource):
                         names = [make_scene_id(dataset, name, path) for name in read_names(path)]
                         lists[f"{split}/{dataset}"] = tuple(names)
         return lists
-
-    @cached_property
-    def _folders(self) -> dict[str, Path]:
-        found: dict[str, Path] = {}
-        for root in self.roots:
-            for folder in wai_folders(root):
-                name = make_scene_id(folder.parent.name, folder.name, folder)
-                if name in found:
-                    raise SceneError(
-                        f"two scenes are called {name}.",
-                        where=f"{found[name]} and {folder}",
-                        why="an id is the name of the dataset's folder and that of the scene's",
-                        fix="rename one of the folders",
-                    )
-                found[name] = folder
-        if not found:
-            raise SceneError(
-                "there are no WAI scenes.",
-                where=", ".join(map(str, self.roots)),
-                why=f"{META} is neither there, nor one or two folders further down",
-                fix="give a root of dataset folders, a dataset folder, or a scene folder",
-            )
-        return {name: found[name] for name in sorted(found, key=natural_key)}
 
 
 def wai_folders(root: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import SceneError
-from .camera_values import finite_number, why_not_rigid
+from .camera_values import finite_number, rigid_pose
 
 FOCAL_AND_CENTRE = ("fl_x", "fl_y", "cx", "cy")
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
@@ -56,19 +56,4 @@ def pose(frame: Mapping[str, Any], where: str) -> np.ndarray | None:
     Raises:
         SceneError: it is not a finite rigid 4 x 4 matrix.
     """
-    matrix = frame.get("transform_matrix")
-    if matrix is None:
-        return None
-    try:
-        world_from_cam = np.array(matrix, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        world_from_cam = np.empty(0)
-    why = why_not_rigid(world_from_cam)
-    if why:
-        raise SceneError(
-            "the pose is not a rigid 4 x 4 matrix.",
-            where=where,
-            why=why,
-            fix="write transform_matrix as camera to world with OpenCV axes; keep scale out of it",
-        )
-    return world_from_cam
+    return rigid_pose(frame, "OpenCV", where)

@@ -6,11 +6,10 @@ Shapes: N frames. Every fault is collected, so that `scenes check` can report al
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from ...errors import SceneError, first_few
 from .inspection import Faults, Inspection
 from .names import check_frame_name, make_scene_id
 from .scene import Blob, Scene, View
+from .scene_files import SceneFiles, blob_of
 from .wai_camera import intrinsics, pose
 from .wai_modalities import frame_format, frame_key
 from .wai_rules import DatasetRules, rules_of
@@ -33,17 +33,20 @@ class _Reader:
     """What the parts of one scene are read with."""
 
     id: str
-    folder: Path
+    files: SceneFiles
     meta: dict[str, Any]
     rules: DatasetRules
-    missing: list[Path] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        return self.files.folder / META
 
     @property
     def modalities(self) -> object:
         return self.meta.get("frame_modalities")
 
     def where(self, name: str) -> str:
-        return f"{self.folder / META}, scene {self.id}, frame {name}"
+        return f"{self.path}, scene {self.id}, frame {name}"
 
 
 def read_wai_scene(folder: Path, scene_id: str) -> Inspection:
@@ -52,11 +55,12 @@ def read_wai_scene(folder: Path, scene_id: str) -> Inspection:
     meta = faults.attempt(_read_meta, folder, scene_id)
     if meta is None:
         return Inspection(scene=None, faults=tuple(faults.found))
-    reader = _Reader(id=scene_id, folder=folder, meta=meta, rules=rules_of(scene_id.partition("/")[0]))
+    rules = rules_of(scene_id.partition("/")[0])
+    reader = _Reader(id=scene_id, files=SceneFiles(folder=folder), meta=meta, rules=rules)
     faults.attempt(_check_meta, reader)
     views = [_view(reader, frame, number, faults) for number, frame in enumerate(meta["frames"])]
     faults.attempt(_check_names, reader, [view.name for view in views if view])
-    faults.attempt(_check_missing, reader)
+    faults.attempt(reader.files.check_missing, scene_id)
     scene = Scene(
         id=scene_id,
         views=tuple(view for view in views if view),
@@ -127,14 +131,13 @@ def _read_meta(folder: Path, scene_id: str) -> dict[str, Any]:
 
 
 def _check_meta(reader: _Reader) -> None:
-    path = reader.folder / META
     dataset, _, scene = reader.id.partition("/")
-    make_scene_id(dataset, str(reader.meta.get("scene_name", scene)), path)
+    make_scene_id(dataset, str(reader.meta.get("scene_name", scene)), reader.path)
     convention = reader.meta.get("camera_convention", "opencv")
     if convention != "opencv":
         raise SceneError(
             f"camera_convention={convention} is not supported.",
-            where=path,
+            where=reader.path,
             why="WAI poses have OpenCV axes: x right, y down, z forward",
             fix="turn the poses, for OpenGL by multiplying with diag(1, -1, -1, 1) from the right",
         )
@@ -142,7 +145,7 @@ def _check_meta(reader: _Reader) -> None:
     if scale not in ("metric", "colmap", None):
         raise SceneError(
             f"scale_type={scale} is not known.",
-            where=path,
+            where=reader.path,
             why="it is metric or colmap (arbitrary)",
             fix="write one of these, or leave it out",
         )
@@ -204,21 +207,8 @@ def _masks(reader: _Reader, frame: dict[str, Any], where: str) -> dict[str, Blob
 
 
 def _blob(reader: _Reader, relative: Any, where: str) -> Blob | None:
-    """The file of that path in the scene's folder; a missing one is noted and None."""
-    inside = isinstance(relative, str) and relative and "\0" not in relative
-    if not inside or PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
-        raise SceneError(
-            f"{relative!r} is not a path in the scene's folder.",
-            where=where,
-            why="paths are relative to the scene's folder and do not leave it",
-            fix="move the file into the folder, or link it there",
-        )
-    path = reader.folder / relative
-    if not os.path.isfile(path):
-        reader.missing.append(path)
-        return None
-    suffix = path.suffix.lower().lstrip(".")
-    return Blob(suffix="jpg" if suffix == "jpeg" else suffix, path=path)
+    path = reader.files.find(relative, where)
+    return None if path is None else blob_of(path)
 
 
 def _check_names(reader: _Reader, names: list[str]) -> None:
@@ -226,17 +216,7 @@ def _check_names(reader: _Reader, names: list[str]) -> None:
     if twice:
         raise SceneError(
             f"frame names of {reader.id} are used twice.",
-            where=reader.folder / META,
+            where=reader.path,
             why=f"twice: {first_few(twice)}",
             fix="give every frame a name of its own",
-        )
-
-
-def _check_missing(reader: _Reader) -> None:
-    if reader.missing:
-        raise SceneError(
-            f"{len(reader.missing):,} files of {reader.id} are missing.",
-            where=reader.folder,
-            why=f"missing: {first_few(path.relative_to(reader.folder) for path in reader.missing)}",
-            fix="restore the files, or leave the frames out of scene_meta.json",
         )

@@ -16,6 +16,7 @@ import triton
 from torch import Tensor
 
 from . import kernel, reference
+from .candidates import AFTER, EMPTY
 from .labels import PairLabels, TokenLists
 from .reference import NearestCosine, empty_result
 from .unit import inverse_length, unit_tokens
@@ -103,7 +104,7 @@ class _Work:
     def of(cls, tokens: Tensor, inverse: Tensor, labels: PairLabels, k: int, bins: int) -> _Work:
         sets, views, places = inverse.shape
         device, counts = tokens.device, labels.positive is not None
-        empty = torch.arange(k, device=device)[:, None] + kernel.EMPTY.value
+        empty = torch.arange(k, device=device)[:, None] + EMPTY.value
         lists = (sets, views, views, places) if counts and labels.group is None else (1,)
         group = torch.zeros(lists, dtype=torch.uint8, device=device) if labels.group is None else labels.group
         return cls(
@@ -138,17 +139,13 @@ class _Work:
 
     def _match(self, pairs: list[tuple[int, int, int]], rows: slice, corr: Tensor | None) -> None:
         _, views, places = self.inverse.shape
-        device, k = self.tokens.device, self.k
-        count, row_blocks = len(pairs), rows.stop - rows.start
-        constants = kernel.launch_constants(
-            wide=self.tokens.dtype == torch.float32,
-            listed=corr is not None or self.labels.ignored is not None,
+        count, row_blocks, device = len(pairs), rows.stop - rows.start, self.tokens.device
+        constants = self._constants(counting=corr is not None)
+        chunks, chunk = _chunks(triton.cdiv(places, constants["COLUMNS"]), count * row_blocks)
+        row_best, column_best = (
+            torch.empty(count, parts, self.k, places, dtype=torch.int64, device=device)
+            for parts in (chunks, row_blocks)
         )
-        tiles = triton.cdiv(places, constants["COLUMNS"])
-        chunk = triton.cdiv(tiles, min(triton.cdiv(PROGRAMS, count * row_blocks), tiles))
-        chunks = triton.cdiv(tiles, chunk)
-        row_best = torch.empty(count, chunks, k, places, dtype=torch.int64, device=device)
-        column_best = torch.empty(count, row_blocks, k, places, dtype=torch.int64, device=device)
         view = torch.tensor([[b * views + v, b * views + w] for b, v, w in pairs], device=device)
         there = (view[:, 0] * views + view[:, 1] % views)[:, None]
         back = view[:, 1] * views + view[:, 0] % views
@@ -168,19 +165,26 @@ class _Work:
             chunk,
             self.bins,
             self.bins / 2,
-            D=self.tokens.shape[-1],
-            K=k,
-            S=triton.next_power_of_2(k),
-            IGNORE=self.labels.ignored is not None,
-            COUNT=corr is not None,
             **constants,
-            INTERPRETED=INTERPRETED,
             num_warps=kernel.WARPS,
             num_stages=kernel.STAGES,
         )
         band = (rows.start * kernel.ROWS, min(rows.stop * kernel.ROWS, places))
         self._merge(row_best, there[:, 0].contiguous(), *band)
         self._merge(column_best, back, 0, places)
+
+    def _constants(self, *, counting: bool) -> dict[str, int]:
+        ignoring = self.labels.ignored is not None
+        wide = self.tokens.dtype == torch.float32
+        return {
+            **kernel.launch_constants(wide=wide, listed=counting or ignoring),
+            "D": self.tokens.shape[-1],
+            "K": self.k,
+            "S": triton.next_power_of_2(self.k),
+            "IGNORE": ignoring,
+            "COUNT": counting,
+            "INTERPRETED": INTERPRETED,
+        }
 
     def _merge(self, parts: Tensor, targets: Tensor, first: int, end: int) -> None:
         """Candidates [Q, parts, K, P] of tokens first to end, into the targets [Q] of `best`."""
@@ -195,6 +199,12 @@ class _Work:
         return lists.rows, lists.start.contiguous(), lists.stop.contiguous()
 
 
+def _chunks(tiles: int, rows: int) -> tuple[int, int]:
+    """Chunks of columns, and tiles of each, that make PROGRAMS programs of so many blocks of rows."""
+    chunk = triton.cdiv(tiles, min(triton.cdiv(PROGRAMS, rows), tiles))
+    return triton.cdiv(tiles, chunk), chunk
+
+
 def _without_overflow(counts: Tensor) -> Tensor:
     """[..., H] of counts [..., H + 1], whose last bin is what rounding leaves above 1."""
     return torch.cat((counts[..., :-2], counts[..., -2:].sum(-1, keepdim=True)), dim=-1)
@@ -203,8 +213,8 @@ def _without_overflow(counts: Tensor) -> Tensor:
 def _decode(best: Tensor, found: NearestCosine) -> None:
     """Candidates [B * V * W, K, P] as keys and cosines, nearest first."""
     best = best.transpose(1, 2).sort(dim=-1, descending=True).values.view(found.keys.shape)
-    missing = best < kernel.EMPTY.value + (1 << 32)
+    missing = best < EMPTY.value + (1 << 32)
     ordered = (best >> 32).int()
     bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
-    found.keys.copy_((kernel.AFTER.value - (best & 0xFFFFFFFF)).masked_fill(missing, -1))
+    found.keys.copy_((AFTER.value - (best & 0xFFFFFFFF)).masked_fill(missing, -1))
     found.cosine.copy_(bits.view(torch.float32).masked_fill(missing, -torch.inf))

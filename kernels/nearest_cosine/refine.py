@@ -46,7 +46,18 @@ def refine(
     Raises:
         ProbeError: a grid does not fit the tokens, or there is not one for each view.
     """
-    _, views, places, width = tokens.shape
+    _check_grids(grids, tokens)
+    unit, _ = unit_tokens(tokens, nearest.valid, scale, offset)
+    first = nearest.keys[..., 0]  # [B, V, W, P]
+    offsets = torch.full((first.numel(), 2), torch.nan, dtype=unit.dtype, device=unit.device)
+    matches = (first >= 0).flatten().nonzero()[:, 0]
+    for some in matches.split(max(BLOCK // (9 * max(tokens.shape[-1], 1)), 1)):
+        offsets[some] = peak(*_windows(unit, nearest, torch.tensor(grids, device=some.device), some))
+    return offsets.view(*first.shape, 2)
+
+
+def _check_grids(grids: Sequence[tuple[int, int]], tokens: Tensor) -> None:
+    _, views, places, _ = tokens.shape
     if len(grids) != views or any(min(grid) < 1 or grid[0] * grid[1] > places for grid in grids):
         raise ProbeError(
             f"the grids {list(grids)} are not those of {views} views of {places} tokens.",
@@ -54,21 +65,6 @@ def refine(
             why="each view needs rows and columns whose product is at most its tokens",
             fix="give (rows, columns) for each view",
         )
-    unit, _ = unit_tokens(tokens, nearest.valid, scale, offset)
-    unit, valid = unit.flatten(0, 2), nearest.valid.flatten()
-    first = nearest.keys[..., 0]  # [B, V, W, P]
-    offsets = torch.full((first.numel(), 2), torch.nan, dtype=unit.dtype, device=unit.device)
-    matches = (first >= 0).flatten().nonzero()[:, 0]
-    for some in matches.split(max(BLOCK // (9 * max(width, 1)), 1)):
-        query_view, p = some // (views * places), some % places
-        key_view = query_view // views * views + some // places % views
-        grid = torch.tensor(grids, device=some.device)[key_view % views]  # [N, 2]
-        rows, there = _neighbours(first.flatten()[some], grid)
-        rows = rows + key_view[:, None] * places
-        there = there & valid[rows]
-        window = (unit[rows] @ unit[query_view * places + p][..., None])[..., 0]  # [N, 9]
-        offsets[some] = peak(window.view(-1, 3, 3), there.view(-1, 3, 3))
-    return offsets.view(*first.shape, 2)
 
 
 def peak(window: Tensor, there: Tensor) -> Tensor:
@@ -84,6 +80,26 @@ def peak(window: Tensor, there: Tensor) -> Tensor:
         [_parabola(window[:, :, 1], there[:, :, 1]), _parabola(window[:, 1], there[:, 1])], dim=-1
     )
     return torch.where((known & has_maximum)[:, None], fitted, axes).clamp(-0.5, 0.5)
+
+
+def _windows(unit: Tensor, nearest: NearestCosine, grids: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, 3, 3] similarities around the nearest keys, and which of them are known.
+
+    Args:
+        unit: [B, V, P, D].
+        grids: [V, 2].
+        some: [N] of the B * V * W * P queries.
+    """
+    views, places = unit.shape[1:3]
+    query_view, p = some // (views * places), some % places
+    key_view = query_view // views * views + some // places % views
+    key = nearest.keys[..., 0].flatten()[some]
+    rows, there = _neighbours(key, grids[key_view % views])
+    rows = rows + key_view[:, None] * places
+    flat = unit.flatten(0, 2)
+    window = (flat[rows] @ flat[query_view * places + p][..., None])[..., 0]  # [N, 9]
+    there = there & nearest.valid.flatten()[rows]
+    return window.view(-1, 3, 3), there.view(-1, 3, 3)
 
 
 def _neighbours(key: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:

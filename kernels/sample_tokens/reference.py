@@ -1,12 +1,15 @@
 """Bilinear sampling of token maps: the definition, in plain torch.
 
-Shapes: ... any batch dimensions, R C token rows and columns, N points, D channels.
+Shapes: ... any batch dimensions, R C token rows and columns, A maps, N points, D channels.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from ..quantized import QuantizedTokens
 from .corners import corners
@@ -20,18 +23,12 @@ def sample_tokens(tokens: Tensor | QuantizedTokens, rowcol: Tensor) -> Tensor:
     if isinstance(tokens, QuantizedTokens):
         tokens = tokens.dequantize()
     work = torch.promote_types(tokens.dtype, torch.float32)
-    rows, cols = tokens.shape[-3:-1]
+    *maps, rows, cols, width = tokens.shape
     place, weight, inside = corners(rowcol.to(tokens.device), rows, cols, work)
-    flat = tokens.flatten(-3, -2)  # [..., R C, D]
-    sampled = sum(
-        _gather(flat, at).to(work) * share[..., None]
-        for at, share in zip(place.unbind(-1), weight.unbind(-1), strict=True)
-    )
-    return torch.as_tensor(sampled).where(inside[..., None], torch.nan).to(tokens.dtype)
-
-
-def _gather(flat: Tensor, place: Tensor) -> Tensor:
-    """[..., N, D] of flat [..., R C, D] at places [N] or [..., N]."""
-    if place.ndim == 1:
-        return flat[..., place, :]
-    return flat.gather(-2, place[..., None].expand(*place.shape, flat.shape[-1]))
+    every = (math.prod(maps), place.shape[-2], 4)  # [A, N, 4]
+    first = rows * cols * torch.arange(every[0], device=place.device)[:, None, None]
+    corner = place.expand(*maps, *every[1:]).reshape(every) + first
+    weight = weight.expand(*maps, *every[1:]).reshape(-1, 4)
+    flat = tokens.reshape(-1, width).to(work)  # [A R C, D]
+    sampled = embedding_bag(corner.reshape(-1, 4), flat, per_sample_weights=weight, mode="sum")
+    return sampled.view(*maps, every[1], width).masked_fill(~inside[..., None], torch.nan).to(tokens.dtype)

@@ -252,46 +252,42 @@ def _shape(tokens: Tokens) -> dict[str, Any]:
 
 def compilations() -> list[Compilation]:
     """Common widths and storages; ViT-L in f16 with four views is what the goal is about."""
-    index = dict.fromkeys(("first_token", "cell", "first_segment", "first_pair"), "*i64")
-    listed = []
-    for width, views, dtype in (
-        (1024, 4, torch.float16),
-        (384, 4, torch.bfloat16),
-        (768, 4, torch.float32),
-        (1024, 4, torch.uint8),
-    ):
-        tokens = torch.empty(1, 1, 1, width, dtype=dtype, device="meta")
-        affine = torch.empty(1, 1, width, device="meta")
-        if dtype == torch.uint8:
-            tokens = QuantizedTokens(values=tokens, scale=affine, offset=affine)
-        constants = _shape(tokens)
-        warps = constants.pop("num_warps")
-        types = {"values": POINTERS[dtype], "rows": "*i32", "out": "*fp64", "tokens": "i32"}
-        types |= dict.fromkeys(
-            ("scale", "offset"), POINTERS[torch.float32 if constants["QUANTIZED"] else dtype]
-        )
-        scanned = {"marks": "*i32", "first_token": "*i32", "finite": "*i32", "views": "i32"}
-        name = f"{POINTERS[dtype][1:]} D={width}"
-        listed += [
-            Compilation(
-                name=f"voxel_cosine.scan_chunks {name} V={views}",
-                kernel=scan_chunks,
-                signature={**types, **scanned},
-                constants={**constants, "VIEWS": views, "STAGES": STAGES},
-                num_warps=warps,
-                hot=True,
-            ),
-            Compilation(
-                name=f"voxel_cosine.dot_pairs {name}",
-                kernel=dot_pairs,
-                signature={**types, **index},
-                constants={**constants, "LARGE": chunks.LARGE},
-                num_warps=warps,
-            ),
-        ]
+    cases = ((1024, torch.float16), (384, torch.bfloat16), (768, torch.float32), (1024, torch.uint8))
     sums = {"values": "*fp64", "first": "*i32", "last": "*i32", "out": "*fp64", "width": "i32"}
     shape = {"ROWS": 32, "BLOCK": 64}
     return [
-        *listed,
+        *(one for width, dtype in cases for one in _of_tokens(width, dtype, views=4)),
         Compilation(name="voxel_cosine.sum_rows", kernel=sum_rows, signature=sums, constants=shape),
     ]
+
+
+def _of_tokens(width: int, dtype: torch.dtype, views: int) -> tuple[Compilation, Compilation]:
+    tokens = torch.empty(1, 1, 1, width, dtype=dtype, device="meta")
+    if dtype == torch.uint8:
+        affine = torch.empty(1, 1, width, device="meta")
+        constants = _shape(QuantizedTokens(values=tokens, scale=affine, offset=affine))
+    else:
+        constants = _shape(tokens)
+    warps = constants.pop("num_warps")
+    affine_type = POINTERS[torch.float32 if constants["QUANTIZED"] else dtype]
+    types = {"values": POINTERS[dtype], "rows": "*i32", "out": "*fp64", "tokens": "i32"}
+    types |= {"scale": affine_type, "offset": affine_type}
+    scanned = {"marks": "*i32", "first_token": "*i32", "finite": "*i32", "views": "i32"}
+    index = dict.fromkeys(("first_token", "cell", "first_segment", "first_pair"), "*i64")
+    name = f"{POINTERS[dtype][1:]} D={width}"
+    scan = Compilation(
+        name=f"voxel_cosine.scan_chunks {name} V={views}",
+        kernel=scan_chunks,
+        signature={**types, **scanned},
+        constants={**constants, "VIEWS": views, "STAGES": STAGES},
+        num_warps=warps,
+        hot=True,
+    )
+    dots = Compilation(
+        name=f"voxel_cosine.dot_pairs {name}",
+        kernel=dot_pairs,
+        signature={**types, **index},
+        constants={**constants, "LARGE": chunks.LARGE},
+        num_warps=warps,
+    )
+    return scan, dots

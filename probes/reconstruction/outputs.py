@@ -27,7 +27,7 @@ from .viewer import viewer_page
 
 RECORD = "reconstruction.json"
 FORMAT, VERSION = "strata-reconstruction", 1
-PLY = "points.ply"
+CAMERAS, SHEET, VIEWER, PLY = "cameras.json", "contact_sheet.png", "viewer.html", "points.ply"
 
 
 def finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -73,13 +73,11 @@ def write_reconstruction(
     before = set(read_record(folder).get("files", ()))
     (folder / RECORD).unlink(missing_ok=True)
     remove_abandoned(folder)
-    files = [*_write_maps(folder, prediction), "cameras.json", "contact_sheet.png", "viewer.html"]
-    write_json(folder / "cameras.json", cameras_document(prediction, unit))
-    write_atomic(folder / "contact_sheet.png", contact_sheet(prediction, title))
-    page = viewer_page(prediction, cloud, title=title, notes=notes)
-    write_atomic(folder / "viewer.html", page.encode())
+    write_json(folder / CAMERAS, cameras_document(prediction, unit))
+    write_atomic(folder / SHEET, contact_sheet(prediction, title))
+    write_atomic(folder / VIEWER, viewer_page(prediction, cloud, title=title, notes=notes).encode())
     left_out = _write_points(folder, cloud)
-    files += [] if left_out else [PLY]
+    files = [*_write_maps(folder, prediction), CAMERAS, SHEET, VIEWER, *([] if left_out else [PLY])]
     for name in before - set(files):
         (folder / name).unlink(missing_ok=True)
     counts = {"views": len(prediction.frames), "points": len(cloud)}

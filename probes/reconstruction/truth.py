@@ -18,7 +18,7 @@ from torch import Tensor
 from ...extract.preprocess import place_plane
 from ...extract.scenes.decode import decode_depth
 from ...extract.scenes.scene import View
-from ...kernels.alignment import fit_similarity
+from ...kernels.alignment import Similarity, fit_similarity
 from ...kernels.point_metrics import abs_rel
 from ...kernels.pose_metrics import pair_errors, pose_auc_percent, trajectory_rmse
 from .prediction import Prediction
@@ -51,9 +51,6 @@ def score(prediction: Prediction, views: Sequence[View]) -> dict[str, Any] | Non
         return None
     predicted, truth = torch.from_numpy(prediction.world_from_cam), torch.from_numpy(np.stack(known))
     similarity = fit_similarity(predicted[:, :3, 3], truth[:, :3, 3])
-    matrix = np.eye(4)
-    matrix[:3, :3] = (similarity.scale * similarity.rotation).numpy()
-    matrix[:3, 3] = similarity.translation.numpy()
     depth, true = (
         torch.from_numpy(maps).flatten(1)[..., None].double()  # [V, H W, 1]
         for maps in (prediction.shown_depth, true_depth(prediction, views))
@@ -66,9 +63,17 @@ def score(prediction: Prediction, views: Sequence[View]) -> dict[str, Any] | Non
     }
     return {
         **{name: _number(value) for name, value in scores.items()},
-        "truth_from_prediction": matrix.tolist(),
+        "truth_from_prediction": _matrix(similarity).tolist(),
         "scale": float(similarity.scale),
     }
+
+
+def _matrix(similarity: Similarity) -> np.ndarray:
+    """[4, 4] f64."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = (similarity.scale * similarity.rotation).numpy()
+    matrix[:3, 3] = similarity.translation.numpy()
+    return matrix
 
 
 def true_depth(prediction: Prediction, views: Sequence[View]) -> np.ndarray:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import torch
 import transformers
@@ -38,14 +37,6 @@ def saved(folder: Path, family: str = "Dinov2", **values: Any) -> Any:
 
 def digest(folder: Path, weights: str = "hub") -> str:
     return create(f"hf:{folder}", weights).weights_digest()
-
-
-@pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No network, and an empty cache of the hub at the returned path."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def cached(cache: Path, repository: str, *absent: str) -> Path:

@@ -8,7 +8,6 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import timm
 import torch
@@ -53,14 +52,6 @@ def install(tmp_path, monkeypatch):
 
     yield install
     sys.modules.pop("blur_package", None)
-
-
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    """No network, and an empty cache of the hub at the returned path."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def vit(name: str, weights: str) -> TimmViT:

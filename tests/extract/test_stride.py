@@ -19,6 +19,8 @@ from strata.testing import check_encoder
 from timm.layers import resample_abs_pos_embed
 from torch.nn.functional import conv2d, interpolate
 
+from .numbers import close
+
 SMALL = {
     "hidden_size": 48,
     "num_hidden_layers": 2,
@@ -54,10 +56,6 @@ def images_of(encoder: Encoder, grid: tuple[int, int]) -> ViewBatch:
 def normalised(encoder: Encoder, batch: ViewBatch) -> torch.Tensor:
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoder.info.mean, encoder.info.std))
     return (batch.images[0] - mean) / std
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 def test_sizes_of_images():

@@ -27,6 +27,8 @@ from strata.extract.encoders.timm_vit import TimmViT
 from strata.store.feature_store import FeatureStore
 from strata.testing import check_encoder
 
+from .numbers import close
+
 SMALL = {"embed_dim": 48, "depth": 3, "num_heads": 3}
 NAFLEX = {**SMALL, "pos_embed_grid_size": (4, 4)}
 
@@ -268,7 +270,3 @@ def in_hub_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         for part in ("q", "v"):
             named.setdefault(f"{layer}.attention.{part}_proj.bias", torch.zeros(48))
     return named
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)

@@ -13,6 +13,8 @@ from strata.extract.encoders.timm_vit import TimmViT
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
+from .numbers import close
+
 SMALL = {"embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 0, "dynamic_img_size": True}
 VIT = {**SMALL, "img_size": 56, "patch_size": 14}
 ROPE = {**SMALL, "img_size": 64, "patch_size": 16, "use_rot_pos_emb": True, "init_values": 0.3}
@@ -59,10 +61,6 @@ def batch_of(encoder: Encoder, grid: tuple[int, int], sets: int = 1, views: int 
 def normalised(encoder: TimmViT, batch: ViewBatch) -> torch.Tensor:
     mean, std = torch.tensor(encoder.info.mean), torch.tensor(encoder.info.std)
     return (batch.images.flatten(0, 1) - mean[:, None, None]) / std[:, None, None]
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture(params=MODELS)

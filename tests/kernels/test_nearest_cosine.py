@@ -16,14 +16,9 @@ from strata.kernels.nearest_cosine import (
     PairLabels,
     TokenLists,
     cpu,
-    mutual,
     nearest_cosine,
-    over_views,
     rank_of_positive,
-    ratio_weight,
     reference,
-    refine,
-    separation,
 )
 from strata.kernels.nearest_cosine.loops import BAND, PART
 
@@ -216,42 +211,6 @@ def test_without_numba_the_definition_runs(monkeypatch: pytest.MonkeyPatch):
     check(nearest_cosine(tokens, labels, k=2, bins=BINS), tokens, labels, positive, ignored)
 
 
-def test_lists_of_pairs():
-    pairs = torch.tensor([[1, 0, 5], [1, 4, 0], [1, 0, 4], [1, 0, 4], [0, 2, 3]]).unbind(1)
-    lists = TokenLists.from_pairs((2, 2, 3), pairs)
-    there = {}
-    for place in (lists.stop > lists.start).nonzero().tolist():
-        start, stop = int(lists.start[tuple(place)]), int(lists.stop[tuple(place)])
-        there[tuple(place)] = lists.rows[start:stop].tolist()
-    # Flattened rows of set 1 start at 6, those of its view 1 at 9.
-    assert there == {
-        (0, 0, 1, 2): [3],
-        (0, 1, 0, 0): [2],
-        (1, 0, 1, 0): [10, 11],
-        (1, 1, 0, 1): [6],
-        (1, 1, 0, 2): [6],
-    }
-
-
-def test_what_has_no_cell_has_no_list():
-    lists = TokenLists.from_ids(torch.tensor([[[0], [1]], [[-1], [1]]]))
-    assert bool((lists.start == lists.stop).all())
-
-
-@pytest.mark.parametrize("pair", [(0, 0, 1), (0, 0, 6), (0, -1, 4), (2, 0, 4)])
-def test_a_pair_that_joins_no_two_views_is_refused(pair: tuple[int, int, int]):
-    with pytest.raises(ProbeError, match="joins no two views"):
-        TokenLists.from_pairs((2, 2, 3), tuple(torch.tensor([part]) for part in pair))
-
-
-def test_a_giant_cell_shares_its_list():
-    lists = TokenLists.from_ids(torch.zeros(1, 3, 500, dtype=torch.int64))
-    assert len(lists.rows) == 1500
-    valid = torch.ones(1, 3, 500, dtype=torch.bool)
-    valid[0, 1, :100] = False
-    assert lists.count(valid)[0, :, :, 0].tolist() == [[0, 400, 500], [500, 0, 500], [500, 400, 0]]
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -274,167 +233,6 @@ def test_what_does_not_fit_is_refused(change: dict):
     labels = PairLabels.from_ids(torch.zeros(1, 2, 3, dtype=torch.int64))
     with pytest.raises(ProbeError):
         nearest_cosine(**{"tokens": torch.zeros(1, 2, 3, 5), "labels": labels, **change})
-
-
-def found_keys(keys: list, cosine: list | None = None) -> NearestCosine:
-    """A result [1, V, V, P, K] by hand."""
-    table = torch.tensor([keys])
-    similar = torch.zeros(table.shape) if cosine is None else torch.tensor([cosine])
-    valid = torch.ones(1, table.shape[1], table.shape[3], dtype=torch.bool)
-    return NearestCosine(valid=valid, keys=table, cosine=similar.where(table >= 0, -torch.inf))
-
-
-def test_rank_of_the_first_that_corresponds():
-    none = [[-1, -1]] * 4
-    found = found_keys([[none, [[3, 1], [2, 3], [0, 1], [0, 1]]], [[[0, 1]] * 4, none]])
-    labels = PairLabels.from_ids(torch.tensor([[[7, 7, 9, 7], [8, 7, 9, 9]]]))
-    rank = rank_of_positive(found, labels)
-    assert rank[0, 0, 1].tolist() == [1, 2, 2, 1]
-    assert rank[0, 1, 0].tolist() == [-1, 0, 2, 2]
-    found.valid[0, 1, 1] = False  # the only token that corresponded
-    assert rank_of_positive(found, labels)[0, 0, 1].tolist() == [-1, -1, 2, -1]
-    with pytest.raises(ProbeError, match="not known"):
-        rank_of_positive(found, PairLabels(valid=found.valid))
-
-
-def test_mutual_nearest_neighbours():
-    none = [[-1]] * 3
-    found = found_keys([[none, [[2], [0], [-1]]], [[[1], [1], [0]], none]])
-    assert mutual(found)[0, 0, 1].tolist() == [True, True, False]
-    assert mutual(found)[0, 1, 0].tolist() == [True, False, True]
-
-
-def test_ratio_weight():
-    found = found_keys(
-        [[[[0, 1], [0, 1], [0, -1], [-1, -1]]]], [[[[0.92, 0.68], [0.5, 0.5], [0.2, 0], [0, 0]]]]
-    )
-    assert ratio_weight(found)[0, 0, 0].tolist() == pytest.approx([0.5, 0, 1, 0])
-    with pytest.raises(ProbeError, match="k=2"):
-        ratio_weight(found_keys([[[[0]]]]))
-
-
-def test_nearest_over_all_views():
-    found = found_keys([[[[-1, -1]], [[4, 2]], [[3, 5]]]], [[[[0, 0]], [[0.5, 0.3]], [[0.5, 0.4]]]])
-    view, key, cosine = over_views(found)
-    assert (view[0, 0, 0].tolist(), key[0, 0, 0].tolist()) == ([1, 2], [4, 3])
-    assert cosine[0, 0, 0].tolist() == [0.5, 0.5]
-    found = found_keys([[[[-1, -1]], [[4, -1]]]])
-    assert over_views(found)[0][0, 0, 0].tolist() == [1, -1]
-
-
-def exact_separation(positive: torch.Tensor, negative: torch.Tensor) -> tuple[float, float]:
-    """ROC-AUC and average precision of a sort of all similarities, ties by threshold."""
-    values, order = torch.cat((positive, negative)).sort(descending=True)
-    hit = (order < len(positive)).double()
-    last = torch.cat((values.diff() != 0, torch.tensor([True])))
-    tp, fp = hit.cumsum(0)[last], (1 - hit).cumsum(0)[last]
-    step_tp, step_fp = (tp.diff(prepend=tp.new_zeros(1)), fp.diff(prepend=fp.new_zeros(1)))
-    auc = float(((tp - step_tp / 2) * step_fp).sum()) / len(positive) / len(negative)
-    return auc, float((step_tp * tp / (tp + fp)).sum()) / len(positive)
-
-
-@pytest.mark.parametrize("strength", [0.1, 0.3, 1.0])
-def test_separation_is_within_its_bound_of_a_sort_of_all_pairs(strength: float):
-    g = torch.Generator().manual_seed(5)
-    ids = torch.randint(0, 150, (1, 3, 600), generator=g)
-    tokens = strength * torch.randn(150, 64, generator=g)[ids] + torch.randn(1, 3, 600, 64, generator=g)
-    labels = PairLabels.from_ids(ids)
-    found = nearest_cosine(tokens, labels)
-    unit = torch.nn.functional.normalize(tokens.double(), dim=-1)[0].flatten(0, 1)
-    view = torch.arange(1800) // 600
-    cross, same = view[:, None] < view, ids.flatten()[:, None] == ids.flatten()
-    similar = unit @ unit.T
-    auc, precision = exact_separation(similar[cross & same], similar[cross & ~same])
-    assert 0.5 < auc < 0.9999
-    apart = separation(found.corr.sum(1), found.noncorr)
-    for value, error, exact in (
-        (apart.auc, apart.auc_error, auc),
-        (apart.average_precision, apart.average_precision_error, precision),
-    ):
-        assert 0 < float(error) < 1e-4
-        assert abs(float(value) - exact) <= float(error)
-
-
-@pytest.mark.parametrize("bins", [1, 3, 50])
-def test_bounds_hold_in_any_order_within_bins(bins: int):
-    g = torch.Generator().manual_seed(bins)
-    for _ in range(20):
-        positive, negative = torch.rand(7, generator=g).double(), torch.rand(300, generator=g).double() ** 2
-        corr, noncorr = (torch.histc(values, bins, 0, 1) for values in (positive, negative))
-        apart = separation(corr, noncorr)
-        auc, precision = exact_separation(positive, negative)
-        assert abs(float(apart.auc) - auc) <= float(apart.auc_error) + 1e-12
-        assert abs(float(apart.average_precision) - precision) <= float(apart.average_precision_error) + 1e-9
-
-
-def test_separation_by_hand():
-    one = separation(torch.tensor([1]), torch.tensor([1]))  # in one bin: 1 in one order, 1/2 in the other
-    assert (float(one.auc), float(one.auc_error)) == (0.5, 0.5)
-    assert float(one.average_precision) == pytest.approx(2 / 3)
-    assert float(one.average_precision_error) == pytest.approx(1 / 3)
-    corr, noncorr = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0]]), torch.tensor([1, 0, 1, 0])
-    apart = separation(corr, noncorr)
-    assert apart.auc.tolist() == pytest.approx([0.75, math.nan], nan_ok=True)
-    assert float(apart.average_precision[0]) == pytest.approx((1 + 2 / 3) / 2)
-    assert (float(apart.auc_error[0]), float(apart.average_precision_error[0])) == pytest.approx((0, 0))
-
-
-def bump(row: float, column: float, twist: float = 0.0) -> torch.Tensor:
-    """Similarities [1, 3, 3] with a maximum at an offset."""
-    y, x = torch.meshgrid(torch.arange(-1.0, 2), torch.arange(-1.0, 2), indexing="ij")
-    return (0.9 - 0.1 * (y - row) ** 2 - 0.05 * (x - column) ** 2 - twist * (y - row) * (x - column))[None]
-
-
-def test_the_quadratic_is_found_exactly():
-    from strata.kernels.nearest_cosine.refine import peak
-
-    there = torch.ones(1, 3, 3, dtype=torch.bool)
-    assert peak(bump(0.3, -0.2, 0.04), there)[0].tolist() == pytest.approx([0.3, -0.2], abs=1e-5)
-    assert peak(bump(0.9, 0.1), there)[0].tolist() == pytest.approx([0.5, 0.1], abs=1e-5)
-    assert peak(-bump(0.3, -0.2), there)[0].tolist() == [0, 0]
-    there[0, 0] = False  # the upper border
-    assert peak(bump(0.3, -0.2), there)[0].tolist() == pytest.approx([0, -0.2], abs=1e-5)
-
-
-def test_refined_matches_of_a_shifted_view():
-    """View 1 sees the same smooth field a fraction of a token further on."""
-    rows, columns = 5, 6
-    y, x = (
-        axis.flatten().float() for axis in torch.meshgrid(torch.arange(5), torch.arange(6), indexing="ij")
-    )
-    g = torch.Generator().manual_seed(0)
-    frequency = 0.5 * torch.randn(256, 2, generator=g)
-
-    def field(shift: tuple[float, float]) -> torch.Tensor:
-        phase = torch.stack((y + shift[0], x + shift[1]), -1) @ frequency.T
-        return torch.cat((phase.cos(), phase.sin()), -1)
-
-    tokens = torch.stack((field((0.25, -0.3)), field((0, 0))))[None]
-    labels = PairLabels(valid=torch.ones(1, 2, rows * columns, dtype=torch.bool))
-    found = nearest_cosine(tokens, labels, k=1)
-    offset = refine(tokens, found, [(rows, columns)] * 2)
-    assert offset.shape == (1, 2, 2, 30, 2)
-    inner = (y > 0) & (y < 4) & (x > 0) & (x < 5)
-    assert found.keys[0, 0, 1, inner, 0].tolist() == inner.nonzero()[:, 0].tolist()
-    torch.testing.assert_close(
-        offset[0, 0, 1, inner], torch.tensor([0.25, -0.3]).expand(int(inner.sum()), 2), atol=0.03, rtol=0
-    )
-    assert bool(offset[0, 0, 0].isnan().all())
-    assert bool((offset[0, 0, 1, (y == 0)][:, 0] == 0).all())
-    with pytest.raises(ProbeError, match="are not those of 2 views"):
-        refine(tokens, found, [(5, 6), (6, 6)])
-
-
-def test_a_neighbour_that_takes_no_part_is_not_used():
-    tokens = torch.randn(1, 2, 9, 8, generator=torch.Generator().manual_seed(1))
-    tokens[0, 0, 0] = tokens[0, 1, 4]
-    tokens[0, 1, 1] = torch.nan  # above the middle
-    labels = PairLabels(valid=torch.ones(1, 2, 9, dtype=torch.bool))
-    found = nearest_cosine(tokens, labels, k=1)
-    assert found.keys[0, 0, 1, 0].tolist() == [4]
-    offset = refine(tokens, found, [(3, 3), (3, 3)])[0, 0, 1, 0]
-    assert float(offset[0]) == 0
-    assert 0 < abs(float(offset[1])) <= 0.5
 
 
 def test_the_kernels_equal_the_definition(run_interpreted: Callable[[str], None]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -82,3 +83,7 @@ def test_tokens_of_other_sets_are_refused():
     plan = pair_plan(torch.ones(1, 2, 2, dtype=torch.bool), none, none[0], 1)
     with pytest.raises(ProbeError, match="not those of a plan"):
         pair_cosine(torch.ones(1, 2, 3, 4), plan)
+
+
+def test_kernels_equal_the_reference(run_interpreted: Callable[[str], None]):
+    run_interpreted("interpreted_pair_cosine.py")

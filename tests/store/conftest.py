@@ -1,14 +1,18 @@
-"""Fuzzing as the tests of scenes have it."""
+"""Fuzzing, and a small store to read."""
 
-import importlib.util
-import sys
-from pathlib import Path
+from __future__ import annotations
 
-_SPEC = importlib.util.spec_from_file_location(
-    "strata_tests_fuzz", Path(__file__).resolve().parents[1] / "extract" / "conftest.py"
-)
-_FUZZ = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = _FUZZ
-_SPEC.loader.exec_module(_FUZZ)
+import pytest
 
-watch, fuzz = _FUZZ.watch, _FUZZ.fuzz
+from ..fuzzing import fuzz, watch
+
+__all__ = ["fuzz", "watch"]
+
+
+@pytest.fixture
+def filled(pipeline):
+    """A pipeline with two scenes, extracted."""
+    for name in ("a", "b"):
+        pipeline.add(name)
+    pipeline.extract()
+    return pipeline

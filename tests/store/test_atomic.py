@@ -76,26 +76,31 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
     assert os.listdir(tmp_path / "a" / "b") == ["one"]
 
 
-def test_the_files_of_a_folder_are_synced_before_its_rename(tmp_path, monkeypatch):
-    steps = []
-    sync, rename = os.fsync, os.replace
+@pytest.fixture
+def steps(monkeypatch):
+    """What was synced, whether it had a temporary name then, and every rename."""
+    seen, sync, rename = [], os.fsync, os.replace
 
     def seen_sync(handle):
-        steps.append(
-            os.path.basename(os.readlink(f"/proc/self/fd/{handle}")).partition(".partial")[1] or "file"
-        )
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        kind = "folder" if os.path.isdir(path) else "file"
+        seen.append(f"partial {kind}" if ".partial" in os.path.basename(path) else kind)
         sync(handle)
 
     def seen_rename(source, target):
-        steps.append("rename")
+        seen.append("rename")
         rename(source, target)
 
     monkeypatch.setattr(atomic.os, "fsync", seen_sync)
     monkeypatch.setattr(atomic.os, "replace", seen_rename)
+    return seen
+
+
+def test_the_files_of_a_folder_are_synced_before_its_rename(tmp_path, steps):
     with whole_folder(tmp_path / "a") as partial:
         (partial / "one").write_bytes(b"1")
         (partial / "two").write_bytes(b"2")
-    assert steps == ["file", "file", ".partial", "rename", "file"]
+    assert steps == ["file", "file", "partial folder", "rename", "folder"]
 
 
 def test_a_folder_that_is_a_file(tmp_path):
@@ -105,22 +110,9 @@ def test_a_folder_that_is_a_file(tmp_path):
     assert "cannot be written" in caught.value.what
 
 
-def test_data_are_synced_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
-    steps = []
-    sync, rename = os.fsync, os.replace
-
-    def seen_sync(handle):
-        steps.append("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "file")
-        sync(handle)
-
-    def seen_rename(source, target):
-        steps.append("rename")
-        rename(source, target)
-
-    monkeypatch.setattr(atomic.os, "fsync", seen_sync)
-    monkeypatch.setattr(atomic.os, "replace", seen_rename)
+def test_data_are_synced_before_the_rename_and_the_folder_after(tmp_path, steps):
     write_atomic(tmp_path / "file", b"x")
-    assert steps == ["file", "rename", "folder"]
+    assert steps == ["partial file", "rename", "folder"]
 
 
 def test_json_comes_back_and_damage_is_named(tmp_path):

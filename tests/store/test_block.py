@@ -11,14 +11,6 @@ from strata.store.feature_store import FeatureStore
 from strata.store.layers import best_storage
 
 
-@pytest.fixture
-def filled(pipeline):
-    for name in ("a", "b"):
-        pipeline.add(name)
-    pipeline.extract()
-    return pipeline
-
-
 def block_of(pipeline, scene="b", **options):
     return FeatureStore.open(pipeline.root).select("colour", scene=scene, **options).parts[0]
 

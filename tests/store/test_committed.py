@@ -8,14 +8,6 @@ from strata.errors import SelectionError
 from strata.store.feature_store import FeatureStore
 
 
-@pytest.fixture
-def filled(pipeline):
-    for name in ("a", "b"):
-        pipeline.add(name)
-    pipeline.extract()
-    return pipeline
-
-
 def key_folder(pipeline):
     (folder,) = pipeline.root.glob("features/colour@*")
     return folder

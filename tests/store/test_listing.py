@@ -9,14 +9,6 @@ from strata.configs.schema import ListConfig
 from strata.store.listing import info, ls
 
 
-@pytest.fixture
-def filled(pipeline):
-    pipeline.add("a")
-    pipeline.add("b")
-    pipeline.extract()
-    return pipeline
-
-
 def said(command, pipeline, console) -> str:
     assert command(str(pipeline.root), console) == 0
     return console.file.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -17,22 +16,32 @@ import pytest
 from rich.console import Console
 from strata.configs.schema import ExtractConfig, PackConfig, SetsConfig, SynthConfig, TrainVGGTConfig
 from strata.store.view_sets import read_sets, write_sets
+from strata.train.fit import fit
+
+from . import toy as toy_module
 
 TOY = Path(__file__).with_name("toy.py")
 
 
 @pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That files are synced is tested with `store/atomic.py`; the tests here are not to wait for a disk."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+def _no_waiting(quick_disk: None) -> None:
+    """A run syncs every checkpoint."""
 
 
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("strata_tests_toy", TOY)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return toy_module
+
+
+@pytest.fixture
+def train(toy, tmp_path, console):
+    """Fit a toy into a folder; changes of options by name."""
+
+    def run(task=None, out="run", **changes):
+        words = {"curves": False, **changes}
+        return fit(task or toy.Toy(), toy.options(tmp_path / out, **words), console, command="toy again")
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,45 +1,16 @@
-"""The loop in one process: what it leaves, continues and refuses, and what it does with bad steps."""
+"""The loop in one process: what it leaves, and how it goes on."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from strata.errors import ConfigError, TrainError
-from strata.train.fit import fit
+from strata.errors import TrainError
 
-
-@pytest.fixture
-def train(toy, tmp_path, console):
-    """Fit a toy into a folder; changes of options by name."""
-
-    def run(task=None, out="run", **changes):
-        words = {"curves": False, **changes}
-        return fit(task or toy.Toy(), toy.options(tmp_path / out, **words), console, command="toy again")
-
-    return run
-
-
-def said(console) -> str:
-    return console.file.getvalue()
-
-
-def rows(fitted):
-    log = fitted.checkpoint.parents[1] / "log.jsonl"
-    return [json.loads(line) for line in log.read_text().splitlines()]
-
-
-def weights(fitted):
-    return load_file(fitted.checkpoint / "model.safetensors")
-
-
-def same(one, two) -> bool:
-    return all(torch.equal(weights(one)[name], weights(two)[name]) for name in weights(one))
+from .fitted import rows, said, same, weights
 
 
 def test_a_run_learns_and_leaves_its_records(train, tmp_path, console):
@@ -183,150 +154,3 @@ def test_validation_and_pictures_change_no_parameter(train, toy, tmp_path):
         "one/pictures/epoch-0004/a.txt",
     ]
     assert [row["epoch"] for row in rows(two) if row["kind"] == "validation"] == [3, 4]
-
-
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_a_step_that_is_not_finite_is_skipped(train, toy, console, wrong):
-    class Spoilt(toy.Toy):
-        def loss(self, model, batch):
-            values = super().loss(model, batch)
-            return {"loss": values["loss"] * (wrong if self.calls == 7 else 1.0)}
-
-    seen = []
-
-    class Watching(Spoilt):
-        def loss(self, model, batch):
-            seen.append(model.head.weight.detach().clone())
-            return super().loss(model, batch)
-
-    fitted = train(Watching())
-    assert torch.equal(seen[6], seen[7])
-    assert not torch.equal(seen[7], seen[8])
-    skipped = [row for row in rows(fitted) if "skipped" in row]
-    assert [(row["step"], row["loss"]) for row in skipped] == [(7, None)]
-    assert "step 7 is skipped: the loss is" in said(console)
-    assert all(value.isfinite().all() for value in weights(fitted).values())
-
-
-def test_a_gradient_that_is_not_finite_is_skipped(train, toy):
-    class Steep(toy.Toy):
-        def loss(self, model, batch):
-            values = super().loss(model, batch)
-            if self.calls == 3:
-                root = (model.spare.weight * 0).sum().sqrt()  # 0, with an infinite slope
-                return {**values, "loss": values["loss"] + root}
-            return values
-
-    fitted = train(Steep())
-    assert [row["skipped"] for row in rows(fitted) if "skipped" in row] == ["the gradient of * is not finite"]
-    assert all(value.isfinite().all() for value in weights(fitted).values())
-
-
-def test_too_many_bad_steps_in_a_row_end_the_run(train, toy):
-    class Lost(toy.Toy):
-        def loss(self, model, batch):
-            values = super().loss(model, batch)
-            return {"loss": values["loss"] * (float("nan") if self.calls in (2, 3, 5, 6, 7) else 1.0)}
-
-    task = Lost()
-    with pytest.raises(TrainError, match="3 steps in a row were skipped") as caught:
-        train(task, bad_steps=3)
-    assert task.calls == 7
-    assert caught.value.why == "the loss is nan"
-
-
-def test_memory_that_runs_out_halves_the_pieces_once(train, toy, console):
-    class Small(toy.Toy):
-        room = 4
-
-        def loss(self, model, batch):
-            if len(batch["x"]) > self.room:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return super().loss(model, batch)
-
-    whole, halved = train(toy.Toy(noise=False), out="whole"), train(Small(noise=False))
-    for name, value in weights(halved).items():
-        if name != "passes":
-            torch.testing.assert_close(value, weights(whole)[name], rtol=0, atol=1e-6)
-    assert said(console).count("memory ran out: batches are computed in 2 pieces from here on") == 1
-    assert train(Small(noise=False), epochs=5).step == 25  # the checkpoint knows
-    assert said(console).count("memory ran out") == 1
-
-    class Smaller(Small):
-        room = 3
-
-    with pytest.raises(TrainError, match="memory ran out with batches computed in 2 pieces") as caught:
-        train(Smaller(), out="smaller")
-    assert caught.value.fix == "accumulate=4 divides further"
-    assert train(Smaller(), out="smaller", accumulate=4).step == 20
-
-
-def test_two_runs_do_not_share_a_folder(train, toy):
-    class Nested(toy.Toy):
-        def loss(self, model, batch):
-            with pytest.raises(TrainError, match="another process trains into this folder"):
-                train()
-            return super().loss(model, batch)
-
-    train(Nested(), epochs=1)
-
-
-def test_what_a_task_promises_is_held(train, toy):
-    class Short(toy.Toy):
-        def steps(self, shard):
-            return 6
-
-    class Endless(toy.Toy):
-        def steps(self, shard):
-            return None
-
-    class Silent(toy.Toy):
-        def loss(self, model, batch):
-            return {"mae": super().loss(model, batch)["loss"]}
-
-    with pytest.raises(TrainError, match="batches of epoch 0 ended after 5"):
-        train(Short(), out="short")
-    with pytest.raises(ConfigError, match="steps_per_epoch must be given"):
-        train(Endless())
-    assert train(Endless(), out="endless", steps_per_epoch=3).step == 12
-    with pytest.raises(ConfigError, match="an epoch of 9 steps cannot be had") as caught:
-        train(steps_per_epoch=9)
-    assert caught.value.why == "the task has 5 batches"
-    with pytest.raises(TrainError, match="no scalar that can be trained on") as caught:
-        train(Silent(), out="silent")
-    assert caught.value.why == "it returned mae"
-    with pytest.raises(TrainError, match="no metric 'auc'") as caught:
-        train(out="auc", best="max:auc")
-    assert caught.value.why == "it returned error"
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "fix"),
-    [
-        ("epochs", 0, "epochs=1 or more"),
-        ("checkpoint_every", 0, "checkpoint_every=none"),
-        ("lr", -1.0, "not negative"),
-        ("warmup", 1.0, "share of all steps"),
-        ("betas", [0.9], "two numbers"),
-        ("precision", "bf16", "bfloat16"),
-        ("best", "error", "max:error"),
-        ("log", ["tensorbord"], "tensorboard"),
-    ],
-)
-def test_options_that_cannot_be_meant(train, name, value, fix):
-    with pytest.raises(ConfigError) as caught:
-        train(**{name: value})
-    assert caught.value.where == name
-    assert fix in caught.value.fix
-
-
-def test_a_run_that_could_not_start_holds_no_lock(train, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(TrainError, match="wandb is not installed"):
-        train(log=["wandb"])
-    assert train(epochs=1).step == 5
-
-
-def test_a_gpu_that_is_not_there(train):
-    with pytest.raises(TrainError, match="device=cuda is not there"):
-        train(device="cuda")

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from strata.errors import TrainError
 
+from . import short_of_memory as short
+
 SCRIPT = Path(__file__).with_name("short_of_memory.py")
 NOTICE = "memory ran out: batches are computed in 2 pieces from here on"
-
-
-@pytest.fixture(scope="module")
-def short() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("strata_tests_short", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def weights(out: str) -> dict[str, torch.Tensor]:
@@ -33,7 +25,7 @@ def weights(out: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("place", ["forward", "backward"])
-def test_pieces_are_halved_once_with_a_notice(training, short, tmp_path, place):
+def test_pieces_are_halved_once_with_a_notice(training, tmp_path, place):
     words = {"val_scene": None, "set_count": 4, "augment": "vggt"}
     short.train(training(out=str(tmp_path / "halves"), accumulate=2, **words))
     said = short.train(training(out=str(tmp_path / "short"), **words), getattr(short, f"short_in_{place}"))
@@ -45,14 +37,14 @@ def test_pieces_are_halved_once_with_a_notice(training, short, tmp_path, place):
     assert json.loads(state.read_text())["position"]["halved"] is True
 
 
-def test_one_set_cannot_be_halved(training, short):
+def test_one_set_cannot_be_halved(training):
     with pytest.raises(TrainError, match="memory ran out with batches computed in 1 pieces") as caught:
         short.train(training(val_scene=None, max_images=2), short.short_in_backward)
     assert "the batch has 1 items" in caught.value.why
 
 
 @pytest.mark.slow
-def test_of_two_processes_one_runs_out(training, short, tmp_path):
+def test_of_two_processes_one_runs_out(training, tmp_path):
     # The cameras' loss is a mean over sets, whatever the pieces are; the dense terms are means over a piece.
     words = {"val_scene": None, "set_count": 4, "depth": 0.0, "point": 0.0}
     short.train(training(out=str(tmp_path / "alone"), accumulate=2, max_images=8, **words))

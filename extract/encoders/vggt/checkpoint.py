@@ -18,6 +18,7 @@ from torch import nn
 from ....errors import EncoderError
 from ....store.atomic import whole_file, write_json
 from ..base import Encoder
+from ..config_file import read_config
 from ..hub import find_on_hub, hub_file
 from ..weights import check_state, load_state
 from .build import with_encoder
@@ -93,7 +94,7 @@ def find_weights(source: str) -> tuple[Path, dict[str, Any]]:
                 fix="give a folder that `save` wrote, or the file itself",
             )
         config = path / CONFIG
-        return weights, _read_config(config) if config.is_file() else _metadata(weights)
+        return weights, read_config(config) if config.is_file() else _metadata(weights)
     if path.suffix in _SUFFIXES or path.is_file():
         return path, _metadata(path)
     instead = f"from_pretrained the folder with {WEIGHTS} in it"
@@ -102,18 +103,7 @@ def find_weights(source: str) -> tuple[Path, dict[str, Any]]:
         config = find_on_hub(source, CONFIG, instead=instead)
     except EncoderError:  # the weights were fetched alone; whether they fit the released config is checked
         config = None
-    return weights, _metadata(weights) if config is None else _read_config(config)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        why = "" if isinstance(values, dict) else "it holds no object"
-    except (OSError, ValueError) as error:
-        values, why = {}, str(error)
-    if why:
-        raise EncoderError(f"{path.name} cannot be read.", where=path, why=why, fix="copy the file again")
-    return values
+    return weights, _metadata(weights) if config is None else read_config(config)
 
 
 def _metadata(path: Path) -> dict[str, Any]:

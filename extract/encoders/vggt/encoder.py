@@ -120,13 +120,7 @@ class VGGTEncoder(Encoder):
         return self._digest
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> VGGTEncoder:
-        if str(dtype).removeprefix("torch.") not in self.info.computes:
-            raise EncoderError(
-                f"an encoder does not compute in {dtype}.",
-                where=self.info.name,
-                why=f"one of {', '.join(self.info.computes)} is expected",
-                fix="use compute=float32, or compute=bfloat16 on a GPU",
-            )
+        self.info.check_computes(dtype)
         self._device, self._dtype = torch.device(device), dtype
         self._aggregator.to(self._device)
         return self

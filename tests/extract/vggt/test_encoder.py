@@ -15,6 +15,8 @@ from strata.extract.encoders.vggt.encoder import VGGTEncoder
 from strata.extract.encoders.vggt.model import VGGT
 from strata.testing import check_encoder
 
+from ..numbers import close
+
 NAMES = ("patch_embed", *(f"{kind}{k}" for k in range(4) for kind in ("frame", "global")), "norm")
 
 
@@ -40,10 +42,6 @@ def loaded(weights: Path | str) -> VGGTEncoder:
 
 def batch_of(images: torch.Tensor) -> ViewBatch:
     return ViewBatch(images=images, grid=(images.shape[-2] // 8, images.shape[-1] // 8))
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

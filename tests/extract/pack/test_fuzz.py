@@ -60,12 +60,6 @@ def whole(tmp_path_factory):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    """Nothing here survives a power cut."""
-    monkeypatch.setattr("os.fsync", lambda _: None)
-
-
 def lay(folder, files):
     for path in folder.iterdir():
         path.unlink()
