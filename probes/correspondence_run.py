@@ -18,6 +18,7 @@ from .base import Record
 from .correspondence import NUMERICS, Correspondence, protocols_of
 from .correspondence_table import print_table
 from .depth_check import depth_record
+from .layer_choice import Absent, check_layers, select_there, what_adds
 from .run_records import Part, check_same_run, describe_run, part_path, read_part, write_part, write_records
 from .set_pictures import paint_sets
 from .set_views import PlacedSet, place_sets
@@ -69,9 +70,13 @@ class CorrespondenceRun:
             self.sets[view_set.scene].append(view_set)
         self.probe = Correspondence(self.sets, protocols_of(config), ranking=config.ranking)
         self.skipped: Counter[str] = Counter()
+        self.absent: list[Absent] = []
 
     def run(self) -> int:
-        """Compute what is missing, write records and pictures, print the table. The exit code."""
+        """Compute what is missing, write records and pictures, print the table.
+
+        The exit code is 1 where an encoder has layers that were asked for and the store does not.
+        """
         asked = self._asked()
         selections = self._selections(asked)
         check_same_run(self.out, asked, self.sets)
@@ -91,7 +96,7 @@ class CorrespondenceRun:
         paint_sets(self.out, selections, self.sets, self.config.pictures, self._say)
         print_table(records, self.console, seed=self.config.seed, resamples=self.config.resamples)
         self._say(f"{len(records):,} records in {self.out / 'records.jsonl'}")
-        return 0
+        return self._say_absent()
 
     def _asked(self) -> list[str]:
         """`<encoder>@<key>` of those asked for, each once."""
@@ -100,15 +105,21 @@ class CorrespondenceRun:
         return list(dict.fromkeys(key.name for key in stored))
 
     def _selections(self, asked: list[str]) -> list[Selection]:
-        """One for each encoder that was asked for; those that do not fit are said, unless all of them."""
+        """One for each encoder that was asked for; what does not fit is said, unless nothing does."""
         found, problems = [], []
-        where = {"layers": self.config.layers, "scene": self.config.scene, "split": self.config.split}
+        where = {"scene": self.config.scene, "split": self.config.split}
         for name in asked:
             try:
-                found.append(self.store.select(name, **where))
+                selection, absent = select_there(self.store, name, self.config.layers, **where)
             except StrataError as error:
                 problems.append(error)
                 self._say(f"{name} is left out: {error.what}")
+            else:
+                found += [selection] if selection is not None else []
+                self.absent += absent
+        check_layers(self.config.layers or (), self.store, found, self.absent)
+        for absent in self.absent:
+            self._say(str(absent))
         if not found:
             raise problems[0] if problems else _empty_store(self.store.root)
         return found
@@ -177,6 +188,13 @@ class CorrespondenceRun:
     def _say_skipped(self) -> None:
         for reason, count in sorted(self.skipped.items()):
             self._say(f"skipped {count:,}: {reason}")
+
+    def _say_absent(self) -> int:
+        """What was asked for and could be there, again and with what adds it; the exit code."""
+        left = [absent for absent in self.absent if absent.addable]
+        for absent in left:
+            self._say(f"{absent}; to add it:\n{what_adds(self.store, absent)}")
+        return 1 if left else 0
 
     def _nothing_scored(self) -> ProbeError:
         return ProbeError(
