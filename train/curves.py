@@ -85,7 +85,7 @@ def _draw(axes, panel: Panel) -> None:
     if len(panel.lines) > 1:
         axes.legend(frameon=False, fontsize=8)
     axes.set_xlabel("step")
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     if all(not line.high.any() and not line.low.any() for line in panel.lines):
         axes.set_ylim(-0.05, 1)  # else as much is drawn below a line at zero as above
     axes.grid(color=GRID, linewidth=0.8)
