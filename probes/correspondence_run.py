@@ -1,10 +1,14 @@
-"""The command `strata probe correspondence`: parts that are missing are computed, then put together."""
+"""The command `strata probe correspondence`: parts that are missing are computed, then put together.
+
+What computes is imported when all words are found to be right, for importing torch takes seconds.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +19,8 @@ from ..store.key import digest
 from ..store.remote.path import Place
 from ..store.view_sets import read_sets, sets_name
 from .base import Record
-from .correspondence import NUMERICS, Correspondence, protocols_of
 from .correspondence_table import print_table
-from .depth_check import depth_record
+from .correspondence_words import protocol_names
 from .layer_choice import Absent, check_layers, select_there, what_adds
 from .run_records import Part, check_same_run, describe_run, part_path, read_part, write_part, write_records
 from .set_pictures import paint_sets
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from ..configs.schema import CorrespondenceConfig
     from ..store.schema import ViewSet
     from ..store.selection import Selection
+    from .correspondence import Correspondence
 
 SCENES = "scenes"
 """The owner of parts that belong to a scene and to no encoder."""
@@ -63,14 +67,21 @@ class CorrespondenceRun:
     """
 
     def __init__(self, config: CorrespondenceConfig, console: Console) -> None:
+        protocol_names(config)
         self.config, self.console, self.out = config, console, Path(config.out)
         self.store = FeatureStore.open(config.store)
         self.sets: dict[str, list[ViewSet]] = defaultdict(list)
         for view_set in read_sets(config.sets) if config.sets else _stored_sets(self.store, config):
             self.sets[view_set.scene].append(view_set)
-        self.probe = Correspondence(self.sets, protocols_of(config), ranking=config.ranking)
         self.skipped: Counter[str] = Counter()
         self.absent: list[Absent] = []
+
+    @cached_property
+    def probe(self) -> Correspondence:
+        """What is computed."""
+        from .correspondence import Correspondence, protocols_of
+
+        return Correspondence(self.sets, protocols_of(self.config), ranking=self.config.ranking)
 
     def run(self) -> int:
         """Compute what is missing, write records and pictures, print the table.
@@ -151,6 +162,9 @@ class CorrespondenceRun:
         )
 
     def _scene_job(self, part: Selection, placed: list[PlacedSet]) -> Job:
+        from .correspondence import NUMERICS
+        from .depth_check import depth_record
+
         scene = part.scenes[0]
         geometry = [[b.bundle.id, b.scene_row.geometry] for b in part.blocks()]
         patches = [part.stored_key.patch_size, *([part.key.stride] if part.key.stride else [])]
