@@ -26,6 +26,7 @@ for line in sys.stdin:
 """
 TRAIN = ["train", "vggt", "--preset", "vggt_tiny", "out=run"]
 PROBE = ["probe", "correspondence", "out=run"]
+RECONSTRUCT = ["reconstruct", "out=run"]
 WRONG = {
     "there is no option 'lrr'": [*TRAIN, "scenes=rooms", "lrr=1"],
     "scenes= must be given": TRAIN,
@@ -53,6 +54,10 @@ WRONG = {
     "the store has no features of 'oracle_rgb'": [*PROBE, "store=f.zarr", "encoder=oracle_rgb"],
     "'nrom'": [*PROBE, "store=f.zarr", "layers=nrom"],
     "the sets cannot be read": [*PROBE, "store=f.zarr", "sets=none.json"],
+    "either scenes= or images=": RECONSTRUCT,
+    "there are no scenes at gone": [*RECONSTRUCT, "scenes=gone"],
+    "fit=squeeze is not known": [*RECONSTRUCT, "scenes=rooms", "fit=squeeze"],
+    "compute=half is not known": [*RECONSTRUCT, "scenes=rooms", "compute=half"],
     "no view fits 'nowhere/*'": [*PROBE, "store=f.zarr", "scene=nowhere/*"],
 }
 

@@ -100,6 +100,13 @@ def find_weights(source: str, instead: str = _INSTEAD) -> tuple[Path, dict[str, 
         return weights, _read_config(config) if config.is_file() else _metadata(weights)
     if path.suffix in _SUFFIXES or path.is_file():
         return path, _metadata(path)
+    if "/" not in source:
+        raise EncoderError(
+            f"there are no weights {source!r}.",
+            where=path,
+            why="it is no folder and no file, and repositories of the hub are called owner/name",
+            fix="check the path, or give facebook/VGGT-1B",
+        )
     weights = hub_file(source, *_WEIGHT_FILES, instead=instead)
     try:
         config = find_on_hub(source, CONFIG, instead=instead)
