@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import strata
 from rich.console import Console
 from strata.configs.load import load
 from strata.configs.schema import CorrespondenceConfig, ExtractConfig, PackConfig, SetsConfig, SynthConfig
@@ -130,3 +131,11 @@ def test_shares_are_those_of_each_encoder(made: Path):
         selection, absent = select_there(store, name, ["2/4", "last"], scene="*/room_0")
         assert selection is not None
         assert (selection.layers, absent) == (layers, [])
+
+
+def test_derived_features_are_derived_again(made: Path, tmp_path: Path, console: Console):
+    store = FeatureStore.open(made / "feats.zarr")
+    strata.materialise(strata.l2(store.select("vit_tiny_demo", layers=["norm"])))
+    words = {"encoder": "vit_tiny_demo-l2", "layers": ["block0", "norm"]}
+    assert probe(made, tmp_path, console, **words) == (1, {("vit_tiny_demo-l2", "norm")})
+    assert "derive block0 too" in said(console)
