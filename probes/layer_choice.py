@@ -37,7 +37,7 @@ class Absent:
     addable: bool
 
     def __str__(self) -> str:
-        how = "not stored for all of the scenes" if self.addable else "no layer of this encoder"
+        how = "the store lacks it for all scenes or some" if self.addable else "no layer of this encoder"
         return f"{self.encoder} is not scored at {', '.join(self.errors)}: {how}"
 
 

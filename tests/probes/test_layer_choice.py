@@ -65,7 +65,7 @@ def test_what_is_there_is_scored_and_the_command_that_is_named_adds_the_rest(
     code, scored = probe(made, tmp_path / "run", console, layers=["block2", "block1", "norm"])
     assert (code, scored) == (1, {("vit_tiny_demo", "norm"), ("oracle_world", "norm")})
     first, second = (line for line in said(console).splitlines() if line.startswith("vit_tiny_demo@"))
-    assert first.endswith(" is not scored at block2, block1: not stored for all of the scenes")
+    assert first.endswith(" is not scored at block2, block1: the store lacks it for all scenes or some")
     assert second == f"{first}; to add it:"
     commands = [line for line in said(console).splitlines() if line.startswith("strata extract run ")]
     assert [("scene=" in one, one.rpartition(" ")[2]) for one in commands] == [

@@ -105,7 +105,7 @@ def find_weights(source: str, instead: str = _INSTEAD) -> tuple[Path, dict[str, 
             f"there are no weights {source!r}.",
             where=path,
             why="it is no folder and no file, and repositories of the hub are called owner/name",
-            fix="check the path, or give facebook/VGGT-1B",
+            fix="check the path; the released weights are facebook/VGGT-1B, or weights=hub of an encoder",
         )
     weights = hub_file(source, *_WEIGHT_FILES, instead=instead)
     try:
