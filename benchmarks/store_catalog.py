@@ -106,7 +106,7 @@ def rounds(root: Path, pairs: int, scenes: int) -> dict[str, list[float]]:
     for _ in range(pairs + 1):
         texts = [path.read_bytes() for path in root.glob("catalog/*.json") if "views" not in path.name]
         store = FeatureStore.open(root)
-        # Else a round pays for looking at what the rounds before it made, which no process has that opens a store.
+        # Else a round pays for looking through what the rounds before it made.
         gc.collect()
         work = {
             "json": lambda texts=texts: [json.loads(text) for text in texts],

@@ -19,9 +19,9 @@ train = group("Train on scenes or on stored features.")
 )
 def probe_correspondence(config: CorrespondenceConfig, console: Console) -> int:
     """Score multiview correspondence of stored features."""
-    from ..probes.correspondence import run
+    from ..probes.correspondence_run import CorrespondenceRun
 
-    return run(config, console)
+    return CorrespondenceRun(config, console).run()
 
 
 @words_command(
@@ -33,6 +33,9 @@ def probe_correspondence(config: CorrespondenceConfig, console: Console) -> int:
 )
 def train_vggt(config: TrainVGGTConfig, console: Console) -> int:
     """Fine-tune VGGT, with any encoder inside, from images or from stored tokens. Run it again to resume."""
+    from ..train.vggt_words import check_words
+
+    check_words(config)  # before torch is imported, which takes seconds
     from ..train.vggt_command import run
 
     return run(config, console)

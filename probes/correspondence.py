@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import ConfigError, ProbeError, did_you_mean
+from ..errors import ProbeError
 from ..kernels.nearest_cosine import PairLabels
 from .base import Needs, Probe, Record
+from .correspondence_words import VoxelEdge, protocol_names
 from .questions import Protocol, Question, padded
 from .ranking import ranking_metrics
 from .reference_protocol import ReferenceProtocol
 from .set_views import PlacedSet, by_context, place_sets, read_views
 from .visible_protocol import VisibleProtocol
-from .voxel_protocol import VoxelEdge, VoxelProtocol
+from .voxel_protocol import VoxelProtocol
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ..store.schema import ViewSet
     from ..store.selection import Selection
 
-PROTOCOLS = ("visible", "voxel", "reference")
 NUMERICS = 2
 """Version of the arithmetic, raised when results change: parts of older runs are computed again."""
 
@@ -122,15 +122,7 @@ def protocols_of(config: CorrespondenceConfig) -> list[Protocol]:
         "voxel": VoxelProtocol(edge=VoxelEdge.parse(config.voxel)),
         "visible": VisibleProtocol(),
     }
-    unknown = [name for name in config.protocol if name not in known]
-    if unknown or not config.protocol:
-        raise ConfigError(
-            f"protocol={','.join(config.protocol)} is not known.",
-            where="protocol",
-            why=f"{', '.join(PROTOCOLS)} are there",
-            fix=did_you_mean(unknown[0] if unknown else "", PROTOCOLS),
-        )
-    return [known[name] for name in dict.fromkeys(config.protocol)]
+    return [known[name] for name in protocol_names(config)]
 
 
 def run(config: CorrespondenceConfig, console: Console) -> int:

@@ -1,10 +1,14 @@
-"""The command `strata probe correspondence`: parts that are missing are computed, then put together."""
+"""The command `strata probe correspondence`: parts that are missing are computed, then put together.
+
+What computes is imported when all words are found to be right, for importing torch takes seconds.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +19,9 @@ from ..store.key import digest
 from ..store.remote.path import Place
 from ..store.view_sets import read_sets, sets_name
 from .base import Record
-from .correspondence import NUMERICS, Correspondence, protocols_of
 from .correspondence_table import print_table
-from .depth_check import depth_record
+from .correspondence_words import protocol_names
+from .layer_choice import Absent, check_layers, select_there, what_adds
 from .run_records import Part, check_same_run, describe_run, part_path, read_part, write_part, write_records
 from .set_pictures import paint_sets
 from .set_views import PlacedSet, place_sets
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from ..configs.schema import CorrespondenceConfig
     from ..store.schema import ViewSet
     from ..store.selection import Selection
+    from .correspondence import Correspondence
 
 SCENES = "scenes"
 """The owner of parts that belong to a scene and to no encoder."""
@@ -62,16 +67,27 @@ class CorrespondenceRun:
     """
 
     def __init__(self, config: CorrespondenceConfig, console: Console) -> None:
+        protocol_names(config)
         self.config, self.console, self.out = config, console, Path(config.out)
         self.store = FeatureStore.open(config.store)
         self.sets: dict[str, list[ViewSet]] = defaultdict(list)
         for view_set in read_sets(config.sets) if config.sets else _stored_sets(self.store, config):
             self.sets[view_set.scene].append(view_set)
-        self.probe = Correspondence(self.sets, protocols_of(config), ranking=config.ranking)
         self.skipped: Counter[str] = Counter()
+        self.absent: list[Absent] = []
+
+    @cached_property
+    def probe(self) -> Correspondence:
+        """What is computed."""
+        from .correspondence import Correspondence, protocols_of
+
+        return Correspondence(self.sets, protocols_of(self.config), ranking=self.config.ranking)
 
     def run(self) -> int:
-        """Compute what is missing, write records and pictures, print the table. The exit code."""
+        """Compute what is missing, write records and pictures, print the table.
+
+        The exit code is 1 where an encoder has layers that were asked for and the store does not.
+        """
         asked = self._asked()
         selections = self._selections(asked)
         check_same_run(self.out, asked, self.sets)
@@ -91,7 +107,7 @@ class CorrespondenceRun:
         paint_sets(self.out, selections, self.sets, self.config.pictures, self._say)
         print_table(records, self.console, seed=self.config.seed, resamples=self.config.resamples)
         self._say(f"{len(records):,} records in {self.out / 'records.jsonl'}")
-        return 0
+        return self._say_absent()
 
     def _asked(self) -> list[str]:
         """`<encoder>@<key>` of those asked for, each once."""
@@ -100,15 +116,21 @@ class CorrespondenceRun:
         return list(dict.fromkeys(key.name for key in stored))
 
     def _selections(self, asked: list[str]) -> list[Selection]:
-        """One for each encoder that was asked for; those that do not fit are said, unless all of them."""
+        """One for each encoder that was asked for; what does not fit is said, unless nothing does."""
         found, problems = [], []
-        where = {"layers": self.config.layers, "scene": self.config.scene, "split": self.config.split}
+        where = {"scene": self.config.scene, "split": self.config.split}
         for name in asked:
             try:
-                found.append(self.store.select(name, **where))
+                selection, absent = select_there(self.store, name, self.config.layers, **where)
             except StrataError as error:
                 problems.append(error)
                 self._say(f"{name} is left out: {error.what}")
+            else:
+                found += [selection] if selection is not None else []
+                self.absent += absent
+        check_layers(self.config.layers or (), self.store, found, self.absent)
+        for absent in self.absent:
+            self._say(str(absent))
         if not found:
             raise problems[0] if problems else _empty_store(self.store.root)
         return found
@@ -140,6 +162,9 @@ class CorrespondenceRun:
         )
 
     def _scene_job(self, part: Selection, placed: list[PlacedSet]) -> Job:
+        from .correspondence import NUMERICS
+        from .depth_check import depth_record
+
         scene = part.scenes[0]
         geometry = [[b.bundle.id, b.scene_row.geometry] for b in part.blocks()]
         patches = [part.stored_key.patch_size, *([part.key.stride] if part.key.stride else [])]
@@ -177,6 +202,13 @@ class CorrespondenceRun:
     def _say_skipped(self) -> None:
         for reason, count in sorted(self.skipped.items()):
             self._say(f"skipped {count:,}: {reason}")
+
+    def _say_absent(self) -> int:
+        """What was asked for and could be there, again and with what adds it; the exit code."""
+        left = [absent for absent in self.absent if absent.addable]
+        for absent in left:
+            self._say(f"{absent}; to add it:\n{what_adds(self.store, absent)}")
+        return 1 if left else 0
 
     def _nothing_scored(self) -> ProbeError:
         return ProbeError(

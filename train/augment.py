@@ -42,6 +42,7 @@ class AugmentOptions:
         blur_px: width of the blur's window, odd.
         blur_sigma_px: range that the blur's standard deviation is drawn from.
         alike_share: of the sets whose views are all changed alike.
+        depth_share: quantile of an image's depths above which they are left out; 1 = none is.
         crop: what is cut away, where images are cropped to fit.
 
     Raises:
@@ -58,6 +59,7 @@ class AugmentOptions:
     blur_px: int = 5
     blur_sigma_px: tuple[float, float] = (0.1, 1.0)
     alike_share: float = 0.0
+    depth_share: float = 1.0
     crop: Crop = field(default_factory=MiddleCrop)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class AugmentOptions:
             check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "a share, from 0 to 1")
         for name in ("brightness", "contrast", "saturation"):
             check(name, getattr(self, name), getattr(self, name) >= 0, "0 changes nothing")
+        check("depth_share", self.depth_share, 0 < self.depth_share <= 1, "1 keeps all depths")
         check("hue", self.hue, 0 <= self.hue <= 0.5, "from 0 (no change) to 0.5 (any hue)")
         check("blur_px", self.blur_px, self.blur_px > 0 and self.blur_px % 2 == 1, "an odd number")
         low, high = self.blur_sigma_px
@@ -150,5 +153,6 @@ VGGT = AugmentOptions(
     saturation=0.5,
     blur_share=0.0,
     alike_share=0.7,
+    depth_share=0.98,
     crop=PrincipalCrop(),
 )

@@ -7,51 +7,12 @@ Shapes: K stages, B sets, V views; a pose is translation 3, quaternion xyzw 4, f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..kernels.precision import full_precision
+from .loss_options import CameraLossOptions
 from .robust import LIMIT, bounded
-
-NORMS = ("l1", "l2")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CameraLossOptions:
-    """How cameras are scored.
-
-    Attributes:
-        weight: in the total.
-        norm: l1 = mean of absolute differences | l2 = length of the difference, of each part of the pose.
-        translation, rotation, fov: weights of the parts.
-        decay: of the weight of earlier stages.
-        least_pixels: a set takes part when its first view has more valid pixels than this.
-
-    Raises:
-        ConfigError: the norm is not known, or a number is negative.
-    """
-
-    weight: float = 5.0
-    norm: str = "l1"
-    translation: float = 1.0
-    rotation: float = 1.0
-    fov: float = 0.5
-    decay: float = 0.6
-    least_pixels: int = 100
-
-    def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise ConfigError(f"norm={self.norm} is not known.", where="camera.norm", fix="write l1 or l2")
-        for name in ("weight", "translation", "rotation", "fov", "decay", "least_pixels"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)} is negative.",
-                    where=f"camera.{name}",
-                    fix="0 leaves it out",
-                )
 
 
 @full_precision

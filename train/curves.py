@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -66,6 +67,8 @@ def panel_svg(panel: Panel) -> str:
 
 
 def _draw(axes, panel: Panel) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for line in panel.lines:
         colour = COLOURS[line.colour % len(COLOURS)]
         marks = (
@@ -82,6 +85,9 @@ def _draw(axes, panel: Panel) -> None:
     if len(panel.lines) > 1:
         axes.legend(frameon=False, fontsize=8)
     axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    if all(not line.high.any() and not line.low.any() for line in panel.lines):
+        axes.set_ylim(-0.05, 1)  # else as much is drawn below a line at zero as above
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, which="both")
@@ -95,7 +101,7 @@ def _page(folder: Path, rows: Sequence[Mapping[str, Any]], charts: Sequence[tupl
     return render(
         __package__ or "strata.train",
         "curves.html",
-        {"score": _score},
+        {"score": _score, "breakable": _breakable, "word": _word},
         name=folder.resolve().name,
         tiles=_tiles(rows, validations),
         charts=charts,
@@ -123,3 +129,17 @@ def _tiles(
 
 def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:,.4g}"
+
+
+def _breakable(name: str) -> Any:
+    """A name whose line may end behind `_` and `/`, as HTML."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("([_/])", r"\1<wbr>", str(escape(name))))
+
+
+def _word(value: Any) -> str:
+    """An option's value as it is written behind `name=`."""
+    if isinstance(value, list):
+        return ",".join(map(_word, value)) or "[]"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..configs.schema import TrainVGGTConfig
-from ..errors import ConfigError, LayerError, TrainError, did_you_mean
+from ..errors import ConfigError, LayerError, TrainError
 from ..extract.scenes.scene import Scene
 from ..store.feature_store import FeatureStore
 from ..store.key import digest
@@ -19,9 +19,9 @@ from .online import OnlineViews, covisible, open_source, read_scenes
 from .samples import sampled_sets, samples_of, spread, stored_sets, walk_threshold
 from .scene_choice import Chosen, choose_scenes
 from .stored import StoredViews
+from .vggt_words import place_of
 from .views import ViewSource
 
-SOURCES = ("online", "store")
 Say = Callable[[str], None]
 
 
@@ -54,20 +54,17 @@ def open_data(config: TrainVGGTConfig, say: Say) -> TrainingData:
         say: called with lines for people.
 
     Raises:
-        ConfigError: `source` is unknown, or lacks its place.
+        ConfigError: `source` lacks its place.
         TrainError: no scene is left, with the reason for each.
         StrataError: scenes, store, sets or a split cannot be read.
     """
-    if config.source not in SOURCES:
-        fix = did_you_mean(config.source, SOURCES)
-        raise ConfigError(f"source={config.source} is not known.", where="source", fix=fix)
     data = _online(config, say) if config.source == "online" else _stored(config, say)
     say(_told(data))
     return data
 
 
 def _online(config: TrainVGGTConfig, say: Say) -> TrainingData:
-    path = _given(config.scenes, "scenes", config)
+    path = place_of(config, "scenes")
     source = open_source(path)
     chosen = choose_scenes(source.ids(), source.splits(), config, path)
     train, left_out = read_scenes(source, chosen.train)
@@ -96,9 +93,9 @@ def _online(config: TrainVGGTConfig, say: Say) -> TrainingData:
 
 
 def _stored(config: TrainVGGTConfig, say: Say) -> TrainingData:
-    path = _given(config.store, "store", config)
+    path = place_of(config, "store")
     store = FeatureStore.open(path)
-    selection = _selected(store, _given(config.encoder, "encoder", config), config.layer, path)
+    selection = _selected(store, place_of(config, "encoder"), config.layer, path)
     if selection.key.context == "set":
         raise ConfigError(
             f"{selection.key.encoder} cannot be the patch embedding of VGGT.",
@@ -146,17 +143,6 @@ def _selected(store: FeatureStore, encoder: str, layer: str, path: str) -> Selec
             fix=f"give layer= one of these, or add it: strata extract run shards=... store={path} "
             f"encoder={name} layers={layer}",
         ) from error
-
-
-def _given(value: str | None, name: str, config: TrainVGGTConfig) -> str:
-    if value is None:
-        raise ConfigError(
-            f"{name}= must be given.",
-            where=f"source={config.source}",
-            why="online reads images of scenes= (or shards); store reads tokens of encoder= in store=",
-            fix=f"add {name}=...",
-        )
-    return value
 
 
 def _of(sets: Iterable[ViewSet], scenes: Sequence[Scene], grids: Mapping, say: Say) -> list[Draw]:

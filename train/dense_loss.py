@@ -9,57 +9,14 @@ Shapes: B sets, V views, H W pixels, C coordinates (1 of a depth, 3 of a point).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
-from ..errors import ConfigError, did_you_mean
 from ..kernels.precision import full_precision
+from .loss_options import DenseLossOptions
 from .robust import below_quantile, bounded, nothing
 from .surface_loss import normal_loss, slope_loss
 
-SURFACES = ("none", "slope", "slope_conf", "normal", "normal_conf")
 LEAST_PIXELS = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenseLossOptions:
-    """How depth or points are scored.
-
-    Attributes:
-        weight: in the total.
-        surface: none | slope | normal (of points), or with _conf, which lets the confidence weigh it.
-        valid_range: share of the terms that count, the largest are left out; none = all count.
-        gamma, alpha: weights of the confident error and of the confidence.
-
-    Raises:
-        ConfigError: a word is not known, or a number is out of range.
-    """
-
-    weight: float = 1.0
-    surface: str = "slope"
-    valid_range: float | None = 0.98
-    gamma: float = 1.0
-    alpha: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.surface not in SURFACES:
-            raise ConfigError(
-                f"surface={self.surface} is not known.",
-                where="surface",
-                fix=did_you_mean(str(self.surface), SURFACES),
-            )
-        if self.valid_range is not None and not 0 < self.valid_range <= 1:
-            raise ConfigError(
-                f"valid_range={self.valid_range} is no share.",
-                where="valid_range",
-                fix="write a share from above 0 to 1, such as 0.98, or none",
-            )
-        for name in ("weight", "gamma", "alpha"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)} is negative.", where=name, fix="0 leaves it out"
-                )
 
 
 @full_precision

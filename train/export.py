@@ -8,10 +8,9 @@ from rich.console import Console
 from torch import nn
 
 from ..configs.schema import TrainVGGTConfig
-from ..errors import ConfigError
 from ..extract.encoders.exported import export_encoder
 from ..extract.encoders.presets import Preset
-from ..extract.encoders.registry import encoder_names, origin
+from ..extract.encoders.registry import origin
 from ..extract.encoders.vggt.dino_encoder import dino_preset
 from ..extract.encoders.vggt.model import VGGT
 from ..extract.encoders.vggt.patch_embed import DinoPatchEmbed
@@ -33,22 +32,6 @@ def export(model: VGGT, fitted: Fitted, config: TrainVGGTConfig, console: Consol
     if fitted.best_checkpoint is not None:
         load_model(fitted.best_checkpoint, model)
         _export(model, config, "best", "best_encoder", "-best", console)
-
-
-def check_export_name(config: TrainVGGTConfig) -> None:
-    """Check the name that the encoder will have.
-
-    Raises:
-        ConfigError: another encoder has it, or it cannot be a name.
-    """
-    name = config.export_name
-    if name is not None and (name in encoder_names() or not name or set(name) & set("@/\\ ")):
-        raise ConfigError(
-            f"an encoder that was trained cannot be called {name!r}.",
-            where="export_name",
-            why="an encoder of that name is there already" if name in encoder_names() else "",
-            fix="give a name of its own, without @, slashes and blanks, or leave export_name= out",
-        )
 
 
 def _export(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..configs.schema import FitOptions
 from ..errors import ConfigError, did_you_mean
 from .trackers import TRACKERS
+
+if TYPE_CHECKING:
+    import torch
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 

@@ -6,46 +6,20 @@ Shapes: K stages of the camera head, B sets, V views, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, TrainError, first_few
+from ..errors import TrainError, first_few
 from ..extract.encoders.vggt.pose_encoding import encode_pose
 from ..kernels.dense_views import DenseViews
 from ..kernels.geometry import invert_rigid
 from ..kernels.precision import full_precision
-from .camera_loss import CameraLossOptions, camera_loss
-from .dense_loss import DenseLossOptions, dense_loss
+from .camera_loss import camera_loss
+from .dense_loss import dense_loss
+from .loss_options import LossOptions
 
 Prediction = Mapping[str, Tensor | Sequence[Tensor]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossOptions:
-    """What is scored, and how; None leaves a part out, though the model may predict it.
-
-    Attributes:
-        camera, depth, point: of the predictions `pose_enc_list`, `depth`, `world_points`.
-
-    Raises:
-        ConfigError: nothing is scored, or normals of depth are wanted.
-    """
-
-    camera: CameraLossOptions | None = field(default_factory=CameraLossOptions)
-    depth: DenseLossOptions | None = field(default_factory=DenseLossOptions)
-    point: DenseLossOptions | None = field(default_factory=lambda: DenseLossOptions(surface="normal"))
-
-    def __post_init__(self) -> None:
-        if self.camera is None and self.depth is None and self.point is None:
-            raise ConfigError("the loss has no part.", where="loss", fix="give one of camera, depth, point")
-        if self.depth is not None and self.depth.surface.startswith("normal"):
-            raise ConfigError(
-                f"surface={self.depth.surface} is for points.",
-                where="depth.surface",
-                fix="write slope or none",
-            )
 
 
 @full_precision

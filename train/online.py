@@ -22,6 +22,7 @@ from ..extract.scenes.scene import Scene, SceneSource, View
 from ..extract.shards import ShardIndex
 from .augment import augment_colours
 from .draws import Covisible, Draw
+from .far_depth import without_far
 from .views import Look, SetViews, ViewSource, in_first_camera
 
 
@@ -90,10 +91,13 @@ class OnlineViews(ViewSource):
         assert view.K_px is not None
         decoded = decode_view(view)
         assert decoded.depth_m is not None
+        depth_m, augment = decoded.depth_m, look.augment
+        if augment is not None:  # of the whole image, so that it is the same however the image is cut
+            depth_m = without_far(depth_m, augment.depth_share)
         placement = self._placement(decoded.width, decoded.height, view.K_px, look, generator)
         return (
             place_image(decoded.image, placement),
-            place_plane(decoded.depth_m, placement),
+            place_plane(depth_m, placement),
             place_intrinsics(view.K_px, placement),
         )
 

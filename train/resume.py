@@ -58,7 +58,16 @@ def continued(
         position=position,
         path=path,
         scaler=document["scaler"],
-        notices=(f"goes on after step {step:,}, from {path}", *_changes(before, config)),
+        notices=(_begins(position, config, path), *_changes(before, config)),
+    )
+
+
+def _begins(position: Position, config: FitOptions, path: Path) -> str:
+    if position.epochs < config.epochs:
+        return f"goes on after step {position.step:,}, from {path}"
+    return (
+        f"finished already, with {position.epochs:,} epochs and {position.step:,} steps: nothing is left to "
+        f"train; epochs={position.epochs + 1} or more trains longer, another out= begins anew"
     )
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from .batch import Batch
 from .distributed import Shard
 from .held_out import HeldOut
-from .losses import LossOptions, vggt_loss
+from .loss_options import LossOptions
+from .losses import vggt_loss
 from .normalise import normalised
 from .set_batches import SetBatches
 from .task import Task

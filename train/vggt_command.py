@@ -10,22 +10,18 @@ from ..configs.load import command_line
 from ..configs.schema import TrainVGGTConfig
 from ..errors import ConfigError, did_you_mean
 from ..extract.encoders.vggt.model import VGGT
-from ..kernels.dense_metrics import FORMS
-from ..store.key import FITS, Size
+from ..store.key import Size
 from . import augment
 from .augment import AugmentOptions
-from .camera_loss import CameraLossOptions
 from .data import TrainingData, describe, open_data
-from .dense_loss import DenseLossOptions
-from .export import check_export_name, export
+from .export import export
 from .fit import fit
 from .held_out import HeldOut
 from .held_out_table import show_datasets
-from .losses import LossOptions
 from .set_batches import SetBatches
 from .vggt import VGGTTask
 from .vggt_model import build_model, check_pixels
-from .view_counts import BatchOptions
+from .vggt_words import batch_options, check_words, image_size, loss_options
 from .views import Look
 
 AUGMENTS: dict[str, AugmentOptions | None] = {
@@ -43,7 +39,6 @@ def run(config: TrainVGGTConfig, console: Console) -> int:
     Raises:
         StrataError: an option, the data, or the model does not do.
     """
-    check_export_name(config)
     quiet = Console(quiet=True) if int(os.environ.get("RANK", "0")) else console
     task, model = make_task(config, quiet)
     fitted = fit(task, config, quiet, command=command_line("strata train vggt", config))
@@ -59,10 +54,8 @@ def make_task(config: TrainVGGTConfig, console: Console) -> tuple[VGGTTask, VGGT
     Raises:
         StrataError: as `run`.
     """
-    loss, size, changes = loss_options(config), _size(config), _augment(config)
-    options = _batch_options(config)
-    if config.metrics not in FORMS:
-        raise _unknown("metrics", config.metrics, tuple(FORMS))
+    check_words(config)
+    size = image_size(config)
     data = open_data(config, lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
     model = build_model(config, data.selection)
     patch = model.config.patch_size
@@ -72,34 +65,16 @@ def make_task(config: TrainVGGTConfig, console: Console) -> tuple[VGGTTask, VGGT
         views=data.views,
         draws=data.draws,
         mix=data.mix,
-        options=options,
+        options=batch_options(config),
         size=size,
         patch=patch,
-        augment=changes,
+        augment=AUGMENTS[config.augment],
         seed=config.seed,
         pin=config.device != "cpu" and _on_gpu(),
     )
     held_out, endless = _held_out(config, data, size), config.steps_per_epoch is not None
     _check_best(config.best, held_out)
-    return VGGTTask(model, train, held_out, loss, describe(data), endless=endless), model
-
-
-def loss_options(config: TrainVGGTConfig) -> LossOptions:
-    """What is scored.
-
-    Raises:
-        ConfigError: nothing is, or an option is out of range.
-    """
-    share = config.valid_range
-    return LossOptions(
-        camera=CameraLossOptions(weight=config.camera) if config.camera else None,
-        depth=DenseLossOptions(weight=config.depth, surface=config.depth_surface, valid_range=share)
-        if config.depth
-        else None,
-        point=DenseLossOptions(weight=config.point, surface=config.point_surface, valid_range=share)
-        if config.point
-        else None,
-    )
+    return VGGTTask(model, train, held_out, loss_options(config), describe(data), endless=endless), model
 
 
 def _held_out(config: TrainVGGTConfig, data: TrainingData, size: Size) -> HeldOut | None:
@@ -129,54 +104,6 @@ def _check_best(best: str | None, held_out: HeldOut | None) -> None:
             where=f"best={best}",
             fix=did_you_mean(name, held_out.names),
         )
-
-
-def _size(config: TrainVGGTConfig) -> Size:
-    if config.fit not in FITS:
-        raise _unknown("fit", config.fit, FITS)
-    if (
-        not isinstance(config.pixels, list)
-        or len(config.pixels) != 2
-        or not all(_is_size(n) for n in config.pixels)
-    ):
-        raise ConfigError(
-            f"pixels={config.pixels} is no size.", where="pixels", fix="write pixels=[392,518]: height, width"
-        )
-    return int(config.pixels[0]), int(config.pixels[1])
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and value > 0
-
-
-def _augment(config: TrainVGGTConfig) -> AugmentOptions | None:
-    if config.augment not in AUGMENTS:
-        raise _unknown("augment", config.augment, tuple(AUGMENTS))
-    return AUGMENTS[config.augment]
-
-
-def _batch_options(config: TrainVGGTConfig) -> BatchOptions:
-    for name in ("views", "aspects"):
-        value = getattr(config, name)
-        if value is not None and len(value) != 2:
-            raise ConfigError(
-                f"{name}={value} is no range.", where=name, fix="give two numbers, the lower first"
-            )
-    if config.source == "store" and config.aspects is not None:
-        raise ConfigError(
-            "stored views have one size.",
-            where="aspects",
-            fix="leave aspects out, or train with source=online",
-        )
-    return BatchOptions(
-        max_images=config.max_images,
-        views=(config.views[0], config.views[1]),
-        aspects=None if config.aspects is None else (config.aspects[0], config.aspects[1]),
-    )
-
-
-def _unknown(name: str, value: str, known: tuple[str, ...]) -> ConfigError:
-    return ConfigError(f"{name}={value} is not known.", where=name, fix=did_you_mean(value, known))
 
 
 def _on_gpu() -> bool:

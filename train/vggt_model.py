@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from ..configs.schema import TrainVGGTConfig
-from ..configs.shipped import shipped, shipped_text
 from ..errors import ConfigError
 from ..extract.encoders.image_size import check_whole_patches
 from ..extract.encoders.vggt.model import VGGT
 from ..store.selection import Selection
+from .model_sizes import model_sizes
 
 FIELD_OF_VIEW_RAD = 1.0
-SIZES = (".yaml", ".yml", ".json")
 
 
 def build_model(config: TrainVGGTConfig, selection: Selection | None) -> VGGT:
@@ -35,7 +32,7 @@ def build_model(config: TrainVGGTConfig, selection: Selection | None) -> VGGT:
     if not config.camera:
         heads["camera_head"] = None
     heads |= {f"enable_{name}": False for name in ("depth", "point") if not getattr(config, name)}
-    sizes = _sizes(config.model)
+    sizes = model_sizes(config.model)
     if sizes is None:
         model = VGGT.from_pretrained(config.model, config=heads, encoder=encoder)
     else:
@@ -104,22 +101,3 @@ def _encoder(config: TrainVGGTConfig, selection: Selection | None) -> dict[str, 
         "layer": config.layer,
         "frozen": not config.train_encoder,
     }
-
-
-def _sizes(model: str) -> dict[str, Any] | None:
-    """The config that a name or file stands for; None = it names weights."""
-    if model in shipped("models"):
-        text = shipped_text("models", model)
-    elif Path(model).suffix in SIZES:
-        try:
-            text = Path(model).read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"the model's sizes cannot be read: {error.strerror}.",
-                where=f"model={model}",
-                fix=f"give a file that is there, or one of {', '.join(shipped('models'))}",
-            ) from None
-    else:
-        return None
-    values: Any = OmegaConf.to_container(OmegaConf.create(text))
-    return values

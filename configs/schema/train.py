@@ -94,7 +94,8 @@ class TrainVGGTConfig(SetsOptions, FitOptions):
     fit: str = option("crop", "source=online: crop | pad | stretch")
     augment: str = option(
         "mapanything",
-        "source=online: mapanything | vggt (with fit=crop cut around the principal point) | none",
+        "source=online: mapanything | vggt (the farthest 2 % of an image's depth left out; with fit=crop cut "
+        "around the principal point) | none",
     )
     max_images: int = option(48, "images of a batch; sets = max(1, max_images / views)")
     views: list[int] = option([2, 4], "fewest and most views of a set; one number is drawn for a batch")

@@ -13,10 +13,7 @@ from .hub import find_on_hub, hub_file
 CONFIG, PROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _FILES = (CONFIG, PROCESSOR, WEIGHTS)
 _WEIGHT_FILES = (WEIGHTS, "pytorch_model.bin")
-_INSTEAD = (
-    f"weights=FOLDER of {CONFIG}, {PROCESSOR} and {WEIGHTS} here;\n"
-    "random weights need a config too: give encoder=hf:FOLDER, or a preset of `strata encoders ls`"
-)
+_OF_WEIGHTS = "weights=FOLDER; weights=random:0 needs no download"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,7 @@ class Place:
         Raises:
             EncoderError: there is none, it is out of reach or no JSON.
         """
-        return read_config(self._file(CONFIG))
+        return read_config(self._file(CONFIG, instead=self._of_config))
 
     def processor(self) -> dict[str, Any]:
         """The config of its preprocessing; empty where the model comes without.
@@ -55,7 +52,7 @@ class Place:
             EncoderError: the hub is out of reach, or the file is no JSON.
         """
         if self.folder is None:
-            path = find_on_hub(self.name, PROCESSOR, instead=_INSTEAD, together=_FILES)
+            path = find_on_hub(self.name, PROCESSOR, instead=self._of_config, together=_FILES)
         else:
             path = self.folder / PROCESSOR
         return read_config(path) if path and path.is_file() else {}
@@ -66,11 +63,18 @@ class Place:
         Raises:
             EncoderError: there is none, or it is out of reach.
         """
-        return self._file(*_WEIGHT_FILES)
+        return self._file(*_WEIGHT_FILES, instead=_OF_WEIGHTS)
 
-    def _file(self, *names: str) -> Path:
+    @property
+    def _of_config(self) -> str:
+        """Without its config nothing is known of the model, so that random weights need it too."""
+        return (
+            f"encoder=hf:FOLDER in place of hf:{self.name}; presets of `strata encoders ls` have their config"
+        )
+
+    def _file(self, *names: str, instead: str) -> Path:
         if self.folder is None:
-            return hub_file(self.name, *names, instead=_INSTEAD, together=_FILES)
+            return hub_file(self.name, *names, instead=instead, together=_FILES)
         for name in names:
             if (self.folder / name).is_file():
                 return self.folder / name

@@ -15,7 +15,8 @@ def hub_file(repo: str, *filenames: str, instead: str = "", together: tuple[str,
 
     Args:
         repo: `owner/name`.
-        instead: what to give on a machine without a network, after the download elsewhere.
+        instead: what to give on a machine without a network, after the download elsewhere; FOLDER in it
+            stands for the folder that the download goes to.
         together: all files that are to be downloaded there, if the encoder needs more than one.
 
     Raises:
@@ -73,12 +74,13 @@ def _check_name(repo: str) -> None:
 def _out_of_reach(
     repo: str, filename: str, instead: str, together: tuple[str, ...], error: Exception
 ) -> EncoderError:
-    instead = instead or f"weights=PATH/{filename} here; weights=random:0 needs no download"
+    folder = repo.rpartition("/")[2]
+    instead = instead or f"weights=FOLDER/{filename}; weights=random:0 needs no download"
     return EncoderError(
         f"{filename} of {repo} could not be fetched from the hub.",
         where=f"https://huggingface.co/{repo}",
         why=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
         fix=f"where there is a network (and, for gated weights, after `hf auth login`), run\n"
-        f"  hf download {repo} {' '.join(together or (filename,))} --local-dir .\n"
-        f"and give {instead}",
+        f"  hf download {repo} {' '.join(together or (filename,))} --local-dir {folder}\n"
+        f"copy {folder} here, and give {instead.replace('FOLDER', folder)}",
     )

@@ -15,7 +15,7 @@ from ...errors import EncoderError
 from ...progress import Progress
 from ...store.key import Preprocess
 from ...store.layers import resolve_layers
-from .base import EncoderInfo
+from .base import Encoder, EncoderInfo
 from .exported import is_exported, load_exported
 from .presets import load_preset, preset_names
 from .registry import create, describe, encoder_names
@@ -75,10 +75,22 @@ def _measured(name: str, weights: str, device: str, console: Console) -> list[di
     from ..run import resolve_device
     from .measure import measure, passes
 
-    on, encoder = resolve_device(device), create(name, weights)
+    on, encoder = resolve_device(device), _created(name, weights)
     with Progress(console, f"measure {name}", len(passes(encoder)), "passes") as progress:
         found = measure(encoder, on, done=progress.advance, note=progress.note)
         return [asdict(layer) for layer in found]
+
+
+def _created(name: str, weights: str) -> Encoder:
+    """As `create`; what an error tells to give is spelled as this command takes it."""
+    try:
+        return create(name, weights)
+    except EncoderError as error:
+        random = f"`strata encoders info {name} --measure --weights random:0`"
+        fix = error.fix.replace("weights=random:0", random).replace("weights=", "--weights ")
+        raise EncoderError(
+            error.what, where=error.where, why=error.why, fix=fix.replace("encoder=", "")
+        ) from error
 
 
 def _show_layers(layers: list[dict[str, Any]], console: Console) -> None:

@@ -32,7 +32,8 @@ def released_file(url: str) -> Path:
                 where=url,
                 why=f"{type(error).__name__}: {error}",
                 fix=f"where there is a network, run\n  curl -LO {url}\n"
-                f"and give weights=PATH/{name} here, or copy it to {path}",
+                f"copy {name} here and give weights={name}, or copy it to {path};\n"
+                "weights=random:0 needs no download",
             ) from error
     return path
 

@@ -14,8 +14,12 @@ from ...extract.scenes.folder import LOOKED_FOR, images_in, inspect_images
 from ...extract.scenes.names import make_scene_id
 from ...extract.scenes.open import open_scenes
 from ...extract.scenes.scene import Scene, SceneSource, View
+from ...store.key import COMPUTES
 from ...store.schema import ViewSet
 from ...store.view_sets import read_sets
+
+WORDS = {"fit": ("crop", "pad"), "points": ("depth", "head"), "compute": ("auto", *COMPUTES)}
+"""By option, what it may be."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,6 +158,10 @@ def _set_jobs(
 
 
 def _check_words(config: ReconstructConfig) -> None:
+    for name, known in WORDS.items():
+        value = getattr(config, name)
+        if value not in known:
+            raise ConfigError(f"{name}={value} is not known.", where=name, fix=did_you_mean(value, known))
     if (config.scenes is None) == (config.images is None):
         raise ConfigError(
             "either scenes= or images= says what to reconstruct.",

@@ -199,10 +199,12 @@ def test_the_hub_out_of_reach_names_the_command(offline: Path):
     for weights in ("hub", "random:0"):
         with pytest.raises(EncoderError) as caught:
             create("hf:facebook/dinov2-base", weights)
-        assert f"hf download facebook/dinov2-base {files} --local-dir ." in caught.value.fix
-        assert "random weights need a config too" in caught.value.fix
-    with pytest.raises(EncoderError, match=r"model\.safetensors of facebook/dinov2-base"):
+        assert f"hf download facebook/dinov2-base {files} --local-dir dinov2-base" in caught.value.fix
+        assert "give encoder=hf:dinov2-base in place of hf:facebook/dinov2-base" in caught.value.fix
+        assert "random:0" not in caught.value.fix
+    with pytest.raises(EncoderError, match=r"model\.safetensors of facebook/dinov2-base") as caught:
         create("dinov2_base_hf")
+    assert caught.value.fix.endswith("give weights=dinov2-base; weights=random:0 needs no download")
 
 
 def test_a_folder_of_weights_stands_in_for_the_hub(offline: Path, tmp_path: Path):

@@ -89,6 +89,15 @@ def test_the_command_prints_layers(console: Console, capsys: pytest.CaptureFixtu
     assert [row["layer"] for row in told["layers"]] == ["norm"]
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_demo", "vggt_tiny_demo"])
+def test_without_weights_the_error_names_this_command(name: str, console: Console):
+    with pytest.raises(EncoderError, match="no weights on the hub") as caught:
+        info(name, console, measured=True, device="cpu")
+    assert f"give `strata encoders info {name} --measure --weights random:0`" in caught.value.fix
+    assert "--weights PATH of" in caught.value.fix
+    assert "weights=" not in caught.value.fix
+
+
 @pytest.mark.slow
 def test_compiled_blocks_deviate_by_rounding():
     found = measure(tiny())

@@ -141,4 +141,6 @@ def test_a_release_out_of_reach_names_the_command(tmp_path: Path, monkeypatch: p
     with pytest.raises(EncoderError, match="could not be downloaded") as caught:
         create("mum_large")
     assert "curl -LO http://127.0.0.1:9/MuM_ViTLarge.pth" in caught.value.fix
+    assert "give weights=MuM_ViTLarge.pth" in caught.value.fix
+    assert "weights=random:0 needs no download" in caught.value.fix
     assert not list((tmp_path / "hub").rglob("*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -153,9 +154,27 @@ def test_weights_of_another_architecture(tmp_path):
 def test_hub_out_of_reach_names_the_command(offline):
     with pytest.raises(EncoderError) as caught:
         create("dinov2_small")
-    command = "hf download timm/vit_small_patch14_dinov2.lvd142m model.safetensors --local-dir ."
-    assert command in caught.value.fix
-    assert "weights=random:0" in caught.value.fix
+    folder = "vit_small_patch14_dinov2.lvd142m"
+    assert f"hf download timm/{folder} model.safetensors --local-dir {folder}" in caught.value.fix
+    assert caught.value.fix.endswith(
+        f"weights={folder}/model.safetensors; weights=random:0 needs no download"
+    )
+    with pytest.raises(EncoderError) as caught:
+        create("vggt")
+    assert "hf download facebook/VGGT-1B model.safetensors --local-dir VGGT-1B" in caught.value.fix
+    assert caught.value.fix.endswith("give weights=VGGT-1B; weights=random:0 needs no download")
+
+
+def test_what_was_fetched_elsewhere_is_taken_as_the_error_says(offline, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EncoderError) as caught:
+        create("test_vit")
+    model: Any = timm.create_model("test_vit", pretrained=False)
+    (tmp_path / "test_vit.r160_in1k").mkdir()
+    save_file(model.state_dict(), tmp_path / "test_vit.r160_in1k" / "model.safetensors")
+    weights = re.search(r"give weights=(\S+);", caught.value.fix)
+    assert weights is not None
+    assert create("test_vit", weights[1]).info.name == "test_vit.r160_in1k"
 
 
 def test_hub_cache_needs_no_network(offline):

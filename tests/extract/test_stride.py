@@ -19,7 +19,7 @@ from strata.testing import check_encoder
 from timm.layers import resample_abs_pos_embed
 from torch.nn.functional import conv2d, interpolate
 
-from .numbers import close
+from .compared import close
 
 SMALL = {
     "hidden_size": 48,

@@ -27,7 +27,7 @@ from strata.extract.encoders.timm_vit import TimmViT
 from strata.store.feature_store import FeatureStore
 from strata.testing import check_encoder
 
-from .numbers import close
+from .compared import close
 
 SMALL = {"embed_dim": 48, "depth": 3, "num_heads": 3}
 NAFLEX = {**SMALL, "pos_embed_grid_size": (4, 4)}

@@ -13,7 +13,7 @@ from strata.extract.encoders.timm_vit import TimmViT
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
-from .numbers import close
+from .compared import close
 
 SMALL = {"embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 0, "dynamic_img_size": True}
 VIT = {**SMALL, "img_size": 56, "patch_size": 14}

@@ -119,6 +119,7 @@ def test_other_images_are_refused(given: torch.Tensor):
     [
         {"jitter_share": 1.2},
         {"alike_share": -0.1},
+        {"depth_share": 0.0},
         {"brightness": -1.0},
         {"hue": 0.6},
         {"blur_px": 4},

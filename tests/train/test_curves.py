@@ -11,7 +11,7 @@ import pytest
 from strata.errors import TrainError
 from strata.store.atomic import write_json
 from strata.train.curve_panels import BINS, panels
-from strata.train.curves import write_curves
+from strata.train.curves import panel_svg, write_curves
 from strata.train.log import Log
 from strata.train.trackers import open_trackers
 
@@ -53,16 +53,35 @@ def test_the_page_stands_alone(tmp_path):
     assert write_curves(tmp_path) is None
     for row in (step(1, 3.0), step(2, None, skipped="the loss is <nan>"), step(3, 1.0)):
         log.write(row)
-    log.write({"kind": "validation", "step": 3, "epoch": 1, "auc": None})
+    log.write({"kind": "validation", "step": 3, "epoch": 1, "pose_auc/<a>": None})
     log.close()
-    write_json(tmp_path / "run.json", {"command": "strata train <x>", "options": {"lr": 0.1}})
+    options = {"lr": 0.1, "scene": None, "curves": True, "clip": ["*:1.0", "a:2"], "freeze": []}
+    write_json(tmp_path / "run.json", {"command": "strata train <x>", "options": options})
     page = write_curves(tmp_path).read_text()
     assert page.count("<svg") == 6
     assert re.findall(r'(?:src|href)="(?!#)[^"]*"', page) == []
     assert "3 → 1" in page
     assert "the loss is &lt;nan&gt;" in page
     assert "strata train &lt;x&gt;" in page
+    assert page.count('<table class="numbers">') == 1, "where numbers are not broken"
+    assert "<th>pose_<wbr>auc/<wbr>&lt;a&gt;</th>" in page, "columns are no wider than their numbers need"
+    cells = re.findall(r"<tr><td>(\w+)</td><td>([^<]*)</td></tr>", page.partition("<details>")[2])
+    assert dict(cells) == {
+        "lr": "0.1",
+        "scene": "none",
+        "curves": "true",
+        "clip": "*:1.0,a:2",
+        "freeze": "[]",
+    }, "as they are typed"
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_steps_are_whole_and_a_line_at_zero_stands_on_the_axis():
+    rows = [{"kind": "validation", "step": k, "epoch": k, "auc": 0.0} for k in range(4)]
+    (panel,) = panels(rows)
+    ticks = [float(text) for text in re.findall(r">\s*(−?[\d.]+)</text>", panel_svg(panel).replace("−", "-"))]
+    assert ticks[:4] == [0, 1, 2, 3]
+    assert min(ticks) == 0
 
 
 def test_trackers_that_are_not_installed(tmp_path, monkeypatch):

@@ -70,10 +70,14 @@ def test_the_newest_checkpoints_and_the_best_stay(train, toy):
     assert fitted.metrics == {"error": None}
 
 
-def test_the_same_call_on_a_finished_run_does_nothing(train, toy):
+def test_the_same_call_on_a_finished_run_does_nothing_and_says_so(train, toy, console):
     first, task = train(), toy.Toy()
+    assert "finished already" not in said(console)
     again = train(task)
     assert task.calls == 0
+    assert "finished already, with 4 epochs and 20 steps: nothing is left to train" in said(console)
+    assert "epochs=5 or more trains longer" in said(console)
+    assert "goes on" not in said(console)
     assert (again.step, again.metrics, again.best) == (first.step, first.metrics, first.best)
     assert torch.equal(task.model.head.weight, weights(first)["head.weight"])
 
@@ -83,6 +87,7 @@ def test_more_epochs_go_on(train, console):
     fitted = train(epochs=3, checkpoint_every=None)
     assert fitted.step == 15
     assert "goes on after step 10" in said(console)
+    assert "finished already" not in said(console)
     assert "epochs: 2 until here, now 3" in said(console)
     assert [row["step"] for row in rows(fitted) if row["kind"] == "step"] == list(range(1, 16))
 

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from strata.errors import ConfigError, TrainError
 from strata.kernels.dense_views import DenseViews
 from strata.kernels.geometry import invert_rigid
-from strata.train.camera_loss import CameraLossOptions, camera_loss
-from strata.train.dense_loss import DenseLossOptions, dense_loss
-from strata.train.losses import LossOptions, vggt_loss
+from strata.train.camera_loss import camera_loss
+from strata.train.dense_loss import dense_loss
+from strata.train.loss_options import CameraLossOptions, DenseLossOptions, LossOptions
+from strata.train.losses import vggt_loss
 from torch import Tensor
 
 SURFACES = {

@@ -18,14 +18,17 @@ from strata.configs.schema import ExtractConfig, TrainVGGTConfig
 from strata.configs.shipped import shipped
 from strata.errors import ConfigError, EncoderError, LayerError, SelectionError, TrainError
 from strata.extract.run import run as extract
+from strata.kernels.dense_metrics import FORMS
 from strata.train import held_out
 from strata.train.distributed import Shard
 from strata.train.fit_options import check_options
+from strata.train.model_sizes import model_sizes
 from strata.train.normalise import normalised
 from strata.train.optimiser import clip_groups
 from strata.train.vggt_batch import predict, predicted_geometry, true_geometry
-from strata.train.vggt_command import loss_options, make_task, run
-from strata.train.vggt_model import _sizes, check_pixels
+from strata.train.vggt_command import AUGMENTS, make_task, run
+from strata.train.vggt_model import check_pixels
+from strata.train.vggt_words import WORDS, loss_options
 
 ENCODER = {"encoder": "vit_tiny_demo", "weights": "random:0"}
 
@@ -197,7 +200,7 @@ def test_presets_are_whole(name):
     config = load(TrainVGGTConfig, ["out=run"], Path(name))
     check_options(config)
     loss_options(config)
-    sizes = _sizes(config.model)
+    sizes = model_sizes(config.model)
     if sizes is not None:
         with torch.device("meta"):
             model = strata.VGGT.from_config(
@@ -230,6 +233,11 @@ def test_presets_are_whole(name):
 def test_options_that_cannot_be_meant(training, console, words, error, said):
     with pytest.raises(error, match=said):
         make_task(training(**words), console)
+
+
+def test_words_that_are_known_mean_something():
+    assert set(WORDS["augment"]) == set(AUGMENTS)
+    assert set(WORDS["metrics"]) == set(FORMS)
 
 
 @pytest.mark.parametrize(

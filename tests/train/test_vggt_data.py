@@ -55,9 +55,24 @@ def test_a_batch_is_the_same_from_wherever_the_epoch_is_entered(training, consol
 
 def test_augmentation_changes_images_and_not_the_truth_without_a_cut(training, console):
     plain = batches_of(training(fit="stretch"), console, count=1)[0]
-    changed = batches_of(training(fit="stretch", augment="vggt"), console, count=1)[0]
+    changed = batches_of(training(fit="stretch", augment="mapanything"), console, count=1)[0]
     assert torch.equal(plain["depth"], changed["depth"])
     assert not torch.allclose(plain["images"] / 255, changed["images"], atol=0.02)
+
+
+def test_the_augmentation_of_vggt_leaves_out_the_farthest_depth_of_each_image(training, console):
+    """Images of 42 x 56 stay as large as they are, so that the limit can be found in them again."""
+    plain = batches_of(training(fit="stretch"), console, count=1)[0]
+    cut = batches_of(training(fit="stretch", augment="vggt"), console, count=1)[0]
+    for before, after in zip(plain["depth"].flatten(0, 1), cut["depth"].flatten(0, 1), strict=True):
+        there = sorted(before[before > 0].tolist())
+        kept = sorted(after[after > 0].tolist())
+        assert kept == there[: len(kept)], "what stays is nearest, and is not changed"
+        # The 98th percentile lies between the values at 0.98 (n - 1), and none here is there twice.
+        assert len(kept) == int(0.98 * (len(there) - 1)) + 1
+        assert torch.equal(after > 0, (before > 0) & (before <= kept[-1]))
+    held_out = make_task(training(augment="vggt"), console)[0].held_out
+    assert held_out.look.augment is None
 
 
 def test_shards_give_the_batches_of_the_scenes_they_were_packed_from(training, rooms, console):

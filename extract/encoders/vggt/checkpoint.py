@@ -38,6 +38,7 @@ _FIX = (
     "a head that the checkpoint does not have is left out with config={'track_head': None} and the like;\n"
     "of a training give <out>/model, where the config lies beside the weights"
 )
+_INSTEAD = "model=FOLDER (in Python from_pretrained('FOLDER'))"
 _HEADS = ("camera_head", "depth_head", "point_head", "track_head")
 
 
@@ -78,8 +79,11 @@ def write_model(model: VGGT, path: Path) -> Path:
     return path
 
 
-def find_weights(source: str) -> tuple[Path, dict[str, Any]]:
+def find_weights(source: str, instead: str = _INSTEAD) -> tuple[Path, dict[str, Any]]:
     """The file of weights of a repository, folder or file, and the config that comes with it.
+
+    Args:
+        instead: see `hub_file`.
 
     Raises:
         EncoderError: there is none, or it is out of reach.
@@ -97,7 +101,13 @@ def find_weights(source: str) -> tuple[Path, dict[str, Any]]:
         return weights, read_config(config) if config.is_file() else _metadata(weights)
     if path.suffix in _SUFFIXES or path.is_file():
         return path, _metadata(path)
-    instead = f"from_pretrained the folder with {WEIGHTS} in it"
+    if "/" not in source:
+        raise EncoderError(
+            f"there are no weights {source!r}.",
+            where=path,
+            why="it is no folder and no file, and repositories of the hub are called owner/name",
+            fix="check the path; the released weights are facebook/VGGT-1B, or weights=hub of an encoder",
+        )
     weights = hub_file(source, *_WEIGHT_FILES, instead=instead)
     try:
         config = find_on_hub(source, CONFIG, instead=instead)

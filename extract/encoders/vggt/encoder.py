@@ -35,6 +35,7 @@ from .model import VGGT
 from .registered import RegisteredPatchEmbed
 
 _NO_HEADS = {"camera_head": None, "track_head": None, "enable_depth": False, "enable_point": False}
+_INSTEAD = "weights=FOLDER; weights=random:0 needs no download"
 # What the config says of where weights came from, and what changes no number here.
 _NOT_OF_THE_NUMBERS = ("seed", "head_frames", "dpt", "init_values", *_NO_HEADS)
 
@@ -65,8 +66,8 @@ def create_vggt(model: Mapping[str, Any], info: EncoderInfo, weights: str) -> VG
         )
     else:
         source = repository if weights == "hub" else weights
-        built = VGGT.from_pretrained(source, config=_NO_HEADS)
-        return VGGTEncoder(built, info, find_weights(source)[0])
+        file, _ = find_weights(source, _INSTEAD)
+        return VGGTEncoder(VGGT.from_pretrained(source, config=_NO_HEADS), info, file)
     return VGGTEncoder(built, info)
 
 

@@ -14,7 +14,7 @@ from strata.extract.scenes.decode import decode_view
 from strata.extract.scenes.exr import write_exr
 from strata.extract.scenes.open import open_scenes
 
-from ..numbers import known
+from ..compared import known
 from .room_model import ID, ROOM, SHARES, Model, read, write_binary, write_text
 
 

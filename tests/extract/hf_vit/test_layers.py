@@ -13,7 +13,7 @@ from strata.extract.encoders.base import ViewBatch
 from strata.extract.encoders.hf_vit import HfViT
 from strata.testing import check_encoder
 
-from ..numbers import close
+from ..compared import close
 from .small_models import (
     FINAL_NORMS,
     GRIDS,

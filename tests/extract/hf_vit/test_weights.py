@@ -20,7 +20,7 @@ from strata.extract.encoders.hf_vit import HfViT
 from strata.extract.encoders.presets import load_preset
 from strata.extract.encoders.registry import create
 
-from ..numbers import close
+from ..compared import close
 from .small_models import CLIP, HALF, IMAGENET, MLP, batch_of, loaded, normalised
 
 HUB_NAMES = (

@@ -9,7 +9,7 @@ from PIL import Image
 from strata.extract.scenes.nerfstudio import NerfstudioSource
 from strata.extract.scenes.synthetic import SyntheticSource
 
-from ..numbers import known
+from ..compared import known
 
 ROOM = SyntheticSource(1, views=3, width=64, height=48).analytic("synthetic/room_0")
 OPENGL = np.diag([1.0, -1, -1, 1])

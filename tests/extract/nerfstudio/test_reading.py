@@ -15,7 +15,7 @@ from strata.extract.scenes.exr import write_exr
 from strata.extract.scenes.nerfstudio import NerfstudioSource
 from strata.extract.scenes.open import open_scenes
 
-from ..numbers import known
+from ..compared import known
 from .room_folder import APPLIED, ID, ROOM, cameras, edit, edit_frame, load, read, same_cameras, save, write
 
 

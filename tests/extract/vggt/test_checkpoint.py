@@ -48,6 +48,11 @@ def test_torch_checkpoints_need_their_config(tiny: VGGT, config: dict[str, Any],
     assert same(VGGT.from_pretrained(tmp_path), tiny)
 
 
+def test_a_name_that_is_no_repository_is_not_looked_for_on_the_hub():
+    with pytest.raises(EncoderError, match="there are no weights 'vggt'"):
+        VGGT.from_pretrained("vggt")
+
+
 def test_the_hub(tiny: VGGT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tiny.save(tmp_path)
     asked = []

@@ -15,7 +15,7 @@ from strata.extract.encoders.vggt.encoder import VGGTEncoder
 from strata.extract.encoders.vggt.model import VGGT
 from strata.testing import check_encoder
 
-from ..numbers import close
+from ..compared import close
 
 NAMES = ("patch_embed", *(f"{kind}{k}" for k in range(4) for kind in ("frame", "global")), "norm")
 

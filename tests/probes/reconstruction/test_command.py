@@ -13,11 +13,13 @@ import torch
 from rich.console import Console
 from strata.configs.schema import ReconstructConfig, SynthConfig
 from strata.errors import ConfigError, EncoderError, SceneError, SetsError
+from strata.extract.encoders.vggt.preprocess import MODES
 from strata.extract.scenes.open import open_scenes
 from strata.extract.scenes.synth_command import synth
 from strata.probes.reconstruction import command, outputs
 from strata.probes.reconstruction.frames import Frames
-from strata.probes.reconstruction.jobs import evenly, jobs_of
+from strata.probes.reconstruction.fuse import FROM
+from strata.probes.reconstruction.jobs import WORDS, Job, evenly, jobs_of
 from strata.probes.reconstruction.network import open_network, prediction_of
 from strata.store.schema import ViewSet
 from strata.store.view_sets import write_sets
@@ -167,6 +169,9 @@ def test_without_open3d_the_points_wait_for_it(
         ({"images": ["."], "sets": "s.json"}, ConfigError, "sets= are of scenes"),
         ({"scenes": ".", "views": 0}, ConfigError, "views=0 leaves nothing"),
         ({"scenes": ".", "conf": 100.0}, ConfigError, "no share of the pixels"),
+        ({"scenes": ".", "fit": "squeeze"}, ConfigError, "fit=squeeze is not known"),
+        ({"scenes": ".", "points": "heads"}, ConfigError, "points=heads is not known"),
+        ({"scenes": ".", "compute": "half"}, ConfigError, "compute=half is not known"),
     ],
 )
 def test_words_that_make_no_sense(words: dict, error: type[Exception], match: str):
@@ -174,10 +179,14 @@ def test_words_that_make_no_sense(words: dict, error: type[Exception], match: st
         jobs_of(ReconstructConfig(out="out", **words))
 
 
+def test_words_that_are_known_mean_something():
+    assert (WORDS["fit"], WORDS["points"]) == (MODES, FROM)
+
+
 def test_a_set_of_other_images_is_refused(scenes: Path):
     source = open_scenes(scenes)
     view_set = ViewSet(scene="synthetic/room_0", members=("0000",), images=("0" * 64,))
-    job = command.Job(source=source, scene="synthetic/room_0", folder=Path("o"), view_set=view_set)
+    job = Job(source=source, scene="synthetic/room_0", folder=Path("o"), view_set=view_set)
     with pytest.raises(SetsError, match="0000 of synthetic/room_0 is another image"):
         job.views(None)
 

@@ -1,0 +1,139 @@
+"""Which of the layers that were asked for an encoder has in the store, and what adds the others."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import LayerError, ProbeError, StoreError
+from ..store.atomic import read_json
+from ..store.layers import resolve_layers
+
+if TYPE_CHECKING:
+    from ..store.feature_store import FeatureStore
+    from ..store.selection import Selection
+    from ..store.stored_key import StoredKey
+
+TAPS = ("attn", "mlp", "keys", "norm")
+"""What can be taken out of a block beside its output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absent:
+    """Layers that were asked for and that an encoder cannot be scored at.
+
+    Attributes:
+        encoder: `<encoder>@<key>`.
+        errors: what the store says, by layer as it was asked for.
+        addable: whether the encoder has these layers, so that another extraction adds them to the store.
+    """
+
+    encoder: str
+    errors: Mapping[str, LayerError]
+    addable: bool
+
+    def __str__(self) -> str:
+        how = "the store lacks it for all scenes or some" if self.addable else "no layer of this encoder"
+        return f"{self.encoder} is not scored at {', '.join(self.errors)}: {how}"
+
+
+def select_there(
+    store: FeatureStore, name: str, layers: Sequence[str] | None, **where: Any
+) -> tuple[Selection | None, list[Absent]]:
+    """The layers that are stored, None if there are none of them; and what is absent.
+
+    Args:
+        name: `<encoder>@<key>`.
+        layers: as they were asked for; None = all that are stored.
+        where: other words of `store.select`.
+
+    Raises:
+        StrataError: nothing can be selected, whatever the layer.
+    """
+    try:
+        return store.select(name, layers=layers, **where), []
+    except LayerError:
+        if layers is None:
+            raise
+    stored, there = store.stored_key(name), []
+    errors: dict[bool, dict[str, LayerError]] = {}
+    for layer in layers:
+        try:
+            store.select(name, layers=[layer], **where)
+            there.append(layer)
+        except LayerError as error:
+            errors.setdefault(_has(stored, layer), {})[layer] = error
+    absent = [Absent(encoder=name, errors=found, addable=addable) for addable, found in errors.items()]
+    return (store.select(name, layers=there, **where) if there else None), absent
+
+
+def check_layers(
+    layers: Sequence[str], store: FeatureStore, selections: Sequence[Selection], absent: Sequence[Absent]
+) -> None:
+    """Nothing, if some encoder has a layer, and every layer some encoder.
+
+    Args:
+        layers: as they were asked for.
+        selections, absent: of all encoders.
+
+    Raises:
+        LayerError: no encoder has one of the layers, extracted or not.
+        ProbeError: all of them are yet to be extracted.
+    """
+    encoders = {one.encoder for one in absent} | {selection.stored_key.name for selection in selections}
+    for layer in layers:
+        none = [one for one in absent if layer in one.errors and not one.addable]
+        if none and len(none) == len(encoders):
+            raise max(none, key=lambda one: store.stored_key(one.encoder).depth).errors[layer]
+    if absent and not selections:
+        raise ProbeError(
+            "no layer that was asked for is stored.",
+            where=store.root,
+            why="\n".join(map(str, absent)),
+            fix="extract it:\n" + "\n".join(what_adds(store, one) for one in absent if one.addable),
+        )
+
+
+def what_adds(store: FeatureStore, absent: Absent) -> str:
+    """The commands that add the layers: those that extracted the others, with these layers.
+
+    Where none is on record it says what to do instead.
+    """
+    stored, layers = store.stored_key(absent.encoder), ",".join(absent.errors)
+    if stored.key.derived is not None:
+        return f"derive {layers} too: strata.materialise of a selection with these layers"
+    if not isinstance(store.root, Path):
+        return f"extract {layers} of {stored.key.encoder} where the store was made, and push it again"
+    return "\n".join(_commands(store.root, stored.folder, layers)) or (
+        f"strata extract run shards=... store={store.root} encoder={stored.key.encoder} layers={layers}, "
+        "and the other words as they were"
+    )
+
+
+def _commands(root: Path, folder: str, layers: str) -> list[str]:
+    """What extracted features of a key, from the records of the runs, with other layers."""
+    found = []
+    for path in sorted(root.glob("runs/*.json")):
+        with suppress(StoreError, AttributeError, KeyError, TypeError):  # a damaged record, or a worker's
+            document = read_json(path)
+            if document["key"] == folder:
+                words = [w for w in shlex.split(document["command"]) if not w.startswith("layers=")]
+                found.append(shlex.join([*words, f"layers={layers}"]))
+    return list(dict.fromkeys(found))
+
+
+def _has(stored: StoredKey, layer: str) -> bool:
+    """Whether the encoder has a layer of that name, stored or not."""
+    views = stored.key.context == "view"
+    blocks = [
+        f"{kind}{k}" for k in range(stored.depth) for kind in (("block",) if views else ("frame", "global"))
+    ]
+    taps = [f"{block}.{tap}" for block in blocks for tap in TAPS] if views else []
+    names = [*stored.layers, "norm", *(["patch_embed", *blocks, *taps] if blocks else [])]
+    with suppress(LayerError):
+        return bool(resolve_layers([layer], names, stored.depth))
+    return False
