@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError
-from ..atomic import alive, read_json
+from ..atomic import read_json
+from ..processes import dead
 
 LIVE_S = 600.0
 """Twenty beats: clocks of several machines differ, and a slow disk may delay one."""
@@ -50,14 +50,16 @@ def live_runs(root: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC
     return live
 
 
-def _beats(document: Any, now: datetime) -> bool:
+def run_lives(root: Path, name: str, within_s: float) -> bool:
+    """Whether a run has not ended, and its heart beat in the last so many seconds."""
+    try:
+        return _beats(read_json(root / "runs" / f"{name}.json"), datetime.now(UTC), within_s)
+    except (StoreError, AttributeError, TypeError, ValueError, KeyError):
+        return False
+
+
+def _beats(document: Any, now: datetime, within_s: float = LIVE_S) -> bool:
     if document.get("state") != "running":
         return False
     age = now - datetime.fromisoformat(document["heartbeat"])
-    return abs(age.total_seconds()) <= LIVE_S and not _dead(document.get("owner", ""))
-
-
-def _dead(owner: str) -> bool:
-    """Whether a run of this machine has no process any more."""
-    host, _, pid = owner.rpartition(":")
-    return host == socket.gethostname() and pid.isdecimal() and not alive(int(pid))
+    return abs(age.total_seconds()) <= within_s and not dead(document.get("owner", ""))

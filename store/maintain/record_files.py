@@ -11,6 +11,7 @@ from ..atomic import json_text, read_file, read_json
 from ..catalog import Catalog
 from ..documents import document_fault
 from ..feature_store import read_split
+from ..kept_lists import named_lists
 from ..remote import contents
 from ..schema import VERSION, Bundle, SceneViews, ViewRow, make_bundle
 from ..view_sets import read_sampler, read_sets, sets_name, sets_text
@@ -53,13 +54,24 @@ class RecordFiles:
             self._record(bundle_id)
 
     def check_lists(self) -> None:
-        """Splits and view sets."""
+        """Splits and view sets, and that those which the store's own document names are there."""
+        for path in self._lost_lists():
+            what = "the store names it, and it is not there: extracting again writes it, --repair forgets it."
+            self.report.fault(path, "missing", what)
         for path in sorted((self.root / "splits").glob("*.json")):
             if self._sound(path, [path]):
                 self._try(path, lambda p=path: _expect(read_split(p).name.replace("/", "."), p.stem))
         for path in sorted((self.root / "sets").glob("*.json")):
             if self._sound(path, [path], sets_text):
                 self._try(path, lambda p=path: (read_sets(p), _expect(sets_name(read_sampler(p)), p.stem)))
+
+    def _lost_lists(self) -> list[Path]:
+        try:
+            named = named_lists(self.root)
+        except StoreError:
+            return []  # that document is a fault by itself
+        paths = [self.root / kind / f"{name}.json" for kind, names in named.items() for name in names]
+        return [path for path in paths if path.parent.parent == self.root and not path.exists()]
 
     def check_contents(self) -> None:
         """What a web server would show: that it names no file that is not there, or is of another size."""

@@ -135,7 +135,7 @@ def test_mended_depth_costs_that_scene_for_an_encoder_that_needs_points(filled, 
 def test_before_mended_geometry_is_extracted_the_old_is_not_served(filled, colour, monkeypatch):
     computed(filled, colour)
     filled.change("d", mended)
-    monkeypatch.setattr("strata.extract.run._work", lambda *args: None)
+    monkeypatch.setattr("strata.extract.run.work_locally", lambda *args: None)
     computed(filled, colour)
     block = select(filled).scene("toy/d").parts[0]
     assert block.tokens("norm").shape[0] == 3

@@ -7,7 +7,7 @@ import json
 import pytest
 from strata.errors import SceneError
 from strata.extract import bundle_pass, run_log
-from strata.extract.run_log import earlier_reasons
+from strata.extract.run_log import OtherReasons
 
 
 def records(pipeline) -> list[dict]:
@@ -98,11 +98,11 @@ def test_failed_views_are_listed(broken):
 def test_reasons_of_earlier_runs_are_of_the_same_key(broken):
     summary = broken.extract()
     (record,) = records(broken)
-    assert earlier_reasons(broken.root, summary.key.folder) == {
+    assert OtherReasons(broken.root, summary.key.folder).now() == {
         (record["bundles"][0], 2, None): "002 cannot be decoded.",
         (record["bundles"][0], 4, None): "001 cannot be decoded.",
     }
-    assert earlier_reasons(broken.root, "other@000000000000") == {}
+    assert OtherReasons(broken.root, "other@000000000000").now() == {}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_reasons_of_earlier_runs_are_of_the_same_key(broken):
 def test_a_damaged_record_stops_nobody(broken, text):
     summary = broken.extract()
     (broken.root / "runs" / "0.json").write_text(text.replace("KEY", summary.key.folder))
-    assert len(earlier_reasons(broken.root, summary.key.folder)) == 2
+    assert len(OtherReasons(broken.root, summary.key.folder).now()) == 2
 
 
 def test_views_that_lack_a_field_are_no_failures(pipeline, colour):

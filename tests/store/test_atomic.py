@@ -16,6 +16,7 @@ from strata.store.atomic import (
     write_atomic,
     write_json,
 )
+from strata.store.processes import machine
 
 
 def test_parts_become_one_file(tmp_path):
@@ -142,16 +143,16 @@ def test_json_comes_back_and_damage_is_named(tmp_path):
 def test_temporary_files_of_the_dead_are_removed(tmp_path):
     dead, alive = 999_999_999, os.getpid()
     names = {
-        f".c.0.{atomic._HOST}-{dead}-0.partial": False,
-        f".c.0.{atomic._HOST}-{alive}-0.partial": True,
+        f".c.0.{machine()}-{dead}-0.partial": False,
+        f".c.0.{machine()}-{alive}-0.partial": True,
         f".c.0.elsewhere-{dead}-0.partial": True,
         "c.0": True,
     }
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    (tmp_path / f".d.{atomic._HOST}-{dead}-1.partial").mkdir()
+    (tmp_path / f".d.{machine()}-{dead}-1.partial").mkdir()
     remove_abandoned(tmp_path)
-    assert not (tmp_path / f".d.{atomic._HOST}-{dead}-1.partial").exists()
+    assert not (tmp_path / f".d.{machine()}-{dead}-1.partial").exists()
     assert {name: (tmp_path / name).exists() for name in names} == names
     remove_abandoned(Path(tmp_path / "none"))
 

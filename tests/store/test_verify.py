@@ -81,7 +81,7 @@ def test_what_a_web_server_shows_belongs_to_a_store(whole, shown):
 def test_a_whole_store_has_no_fault(whole):
     report = verify(whole.root)
     assert (report.faults, report.unfinished) == ([], {})
-    assert report.files == len(files(whole.root)) + 2  # with the record of the run, and the lock
+    assert report.files == len(files(whole.root)) + 3  # with the record of the run, and two locks
     assert report.bytes == sum(p.stat().st_size for p in whole.root.rglob("*") if p.is_file())
 
 
