@@ -74,20 +74,27 @@ class RecordFiles:
         return [path for path in paths if path.parent.parent == self.root and not path.exists()]
 
     def check_contents(self) -> None:
-        """What a web server would show: that it names no file that is not there, or is of another size."""
+        """What a web server would show: every file that it names is there, as it says."""
         path = self.root / contents.NAME
         if not path.exists():
             return
         self.seen.add(path)
         try:
-            named = contents.parse_contents(path.read_bytes(), path)[0].files
-        except StoreError as error:
-            self.report.fault(path, "damaged", error.why, [path])
+            data = read_file(path)
+            listing, documents = contents.parse_contents(data, path)
+        except (StoreError, OSError) as error:
+            self.report.fault(
+                path, "damaged", error.why if isinstance(error, StoreError) else str(error), [path]
+            )
             return
-        wrong = [name for name, file in named.items() if not _has(self.root / name, file.size)]
+        wrong = [name for name, file in listing.files.items() if not _has(self.root / name, file.size)]
+        wrong += [name for name, text in documents.items() if not _says(self.root / name, text)]
+        sizes = {name: file.size for name, file in listing.files.items()}
         if wrong:
             what = f"it names {first_few(wrong)}, of which the store has no such file: write it again."
             self.report.fault(path, "metadata", what, [path])
+        elif contents.contents_bytes(sizes, documents) != data:
+            self.report.fault(path, "damaged", "its bytes are not those that were written.", [path])
 
     def _record(self, bundle_id: str) -> None:
         record = self.root / "catalog" / f"{bundle_id}.json"
@@ -141,3 +148,7 @@ def _expect(found: str, name: str) -> None:
 
 def _has(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
+
+
+def _says(path: Path, text: bytes) -> bool:
+    return path.is_file() and read_file(path) == text

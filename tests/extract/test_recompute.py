@@ -136,8 +136,9 @@ class Together(Encoder):
 @pytest.fixture
 def in_sets(pipeline):
     """Three sets of two views."""
-    pipeline.add("a", views=5)
+    pipeline.add("a", views=6)
     pipeline.extract(Together(), layers=["frame0", "norm"], unit_views=2, set_views=2, set_count=3)
+    assert len(strata.open_store(pipeline.root).select("together")) == 6
     return pipeline
 
 
@@ -154,7 +155,7 @@ def test_whole_sets_are_encoded_again(in_sets):
     assert [f"row {row} deviates by 0.5" in said for row in range(6)] == [row in (2, 3) for row in range(6)]
 
 
-def test_a_view_of_a_set_that_has_no_features_is_not_asked_for(in_sets, pipeline, monkeypatch):
+def test_a_view_of_a_set_that_has_no_features_is_not_asked_for(in_sets):
     group = StoredGroup(next(in_sets.root.glob("features/*/*/norm")))
     path = group.folder / "tokens" / "zarr.json"
     document = read_json(path)
