@@ -83,6 +83,8 @@ class _Parts:
         for part in PARTS:
             if not (self.root / part).is_dir():
                 continue
+            if self._only_begun(self.root / part):
+                continue
             document = self.groups.document(self.root / part / "zarr.json")
             if document not in (None, group_document({})):
                 self.report.fault(self.root / part / "zarr.json", "metadata", "it says more than it should.")
@@ -103,6 +105,8 @@ class _Parts:
     def _check_kind(self, part: str, folder: Path) -> None:
         """A key's folder, or a preprocessing's."""
         path = folder / "zarr.json"
+        if self._only_begun(folder):
+            return
         document = self.groups.document(path)
         pixels_of = points = None
         if document is not None:
@@ -167,6 +171,13 @@ class _Parts:
             attributes["scene_geometry"] = {row.id: row.geometry for row in bundle.scenes}
         labels = row_labels(bundle, self.records.views[bundle.id])
         return Expected(sizes=sizes, labels=labels, attributes=attributes)
+
+    def _only_begun(self, folder: Path) -> bool:
+        """Whether a folder has neither its document nor anything else yet."""
+        if (folder / "zarr.json").exists() or _folders(folder):
+            return False
+        self._unfinished(folder)
+        return True
 
     def _committed(self, folder: Path) -> bool:
         if (folder / "zarr.json").exists():
