@@ -66,9 +66,10 @@ class Run:
         signal.alarm(HANG_S)
         for prepare in self._prepare:
             prepare()
-        encoder, console = shared.ColourEncoder(), Console(file=io.StringIO(), width=1000)
+        encoder, said = shared.ColourEncoder(), io.StringIO()
+        console = Console(file=said, width=1000)
         summary = run.extract(self._store.config, console, encoder)
-        done = {"computed": summary.computed, "beside": summary.beside, "said": console.file.getvalue()}
+        done = {"computed": summary.computed, "beside": summary.beside, "said": said.getvalue()}
         self._said.write_text(json.dumps(done))
 
     def end(self) -> dict:
