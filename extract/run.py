@@ -12,8 +12,9 @@ from rich.console import Console
 
 from ..configs.load import command_line
 from ..configs.schema import ExtractConfig
-from ..errors import ConfigError, EncoderError, did_you_mean
+from ..errors import ConfigError, EncoderError, StoreError, did_you_mean, first_few
 from ..progress import Progress
+from ..store.catalog import Catalog
 from ..store.disk_faults import disk_faults
 from ..store.feature_store import FeatureStore
 from ..store.kept_lists import declare_lists
@@ -210,17 +211,32 @@ def _declare(store: FeatureStore, plan: Plan, config: ExtractConfig) -> None:
     info = plan.encoder.info
     store.declare_key(plan.key, info.patch_size, info.depth)
     store.declare_preprocess(plan.key.preprocess, info.patch_size, info.stride)
-    catalog = store.catalog
-    for bundle, views in plan.versions.updated:
+    with exclusive(plan.root):
+        _write_records(store.catalog, plan)
+        keep_splits(plan.root, plan.splits)
+        keep_sets(plan.root, plan.scenes, config, config.sets)
+        declare_lists(plan.root)
+
+
+def _write_records(catalog: Catalog, plan: Plan) -> None:
+    """The records that the plan changes, and those that are not there.
+
+    Raises:
+        StoreError: another run changed one of them since it was planned.
+    """
+    for before, (bundle, views) in zip(plan.versions.before, plan.versions.updated, strict=True):
+        if catalog.bundles.get(bundle.id, before) not in (before, bundle):
+            raise StoreError(
+                "another run changed scenes of the same bundle since this one was planned.",
+                where=catalog.folder / f"{bundle.id}.json",
+                why=f"it holds {first_few(dict.fromkeys(row.id for row in bundle.scenes))}",
+                fix="run the same command again",
+            )
         catalog.write(bundle, views)
     for part in plan.bundles:
         # Not only the new ones: since planning, another process may have removed an unused record.
         if part.new or part.bundle.id not in catalog.bundles:
             catalog.write(part.bundle, part.views)
-    with exclusive(plan.root):
-        keep_splits(plan.root, plan.splits)
-        keep_sets(plan.root, plan.scenes, config, config.sets)
-        declare_lists(plan.root)
 
 
 def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:

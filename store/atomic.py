@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 _COUNTER = itertools.count()
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Of network and shared file systems that know no such thing: there a rename is all that can be had."""
 _PARTIAL = re.compile(rf"\..+\.{machine()}-(\d+)-\d+\.partial")
 
 
@@ -215,6 +217,9 @@ def fsync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(handle)
 

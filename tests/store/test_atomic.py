@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -173,3 +174,18 @@ def test_a_library_s_file_is_whole_or_not_there(tmp_path):
         fails()
     assert path.read_bytes() == b"first"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_a_file_system_that_syncs_no_folders_is_written_to(tmp_path, monkeypatch):
+    sync = os.fsync
+
+    def files_alone(handle):
+        if Path(os.readlink(f"/proc/self/fd/{handle}")).is_dir():
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(handle)
+
+    monkeypatch.setattr(atomic.os, "fsync", files_alone)
+    write_atomic(tmp_path / "a" / "file", b"x")
+    with whole_folder(tmp_path / "b") as folder:
+        (folder / "file").write_bytes(b"y")
+    assert [(tmp_path / name / "file").read_bytes() for name in "ab"] == [b"x", b"y"]
