@@ -16,6 +16,7 @@ from ..block import Block
 from ..derived import Concat, Function, Project, UnitLength
 from ..feature_store import FeatureStore
 from ..pca_fit import Basis
+from ..set_runs import set_digest
 from ..stored_key import StoredKey
 from ..view_groups import layer_group
 from .deviations import STORAGE_ERROR, Deviations
@@ -87,11 +88,12 @@ class _Sources:
             SelectionError: a source does not have it.
         """
         names, tokens, error = self._layers(layer), [], 0.0
-        for number, name in enumerate(names):
+        for number, (key, name) in enumerate(zip(self._keys, names, strict=True)):
             views = self._views(number, block.scene, name)
-            if _view(block, i) not in views:
-                raise SelectionError(f"{self._keys[number].name} has no features of the view.")
-            source, j = views[_view(block, i)]
+            of_set = set_digest(block.bundle, block.scene_row) if key.key.context == "set" else ""
+            if (*_view(block, i), of_set) not in views:
+                raise SelectionError(f"{key.name} has no features of the view.")
+            source, j = views[*_view(block, i), of_set]
             tokens.append(source.tokens(name, [j])[0].astype(np.float32, copy=False))
             error = max(error, *(STORAGE_ERROR[kind] for kind in self._storages(number, source, name)))
         made = function(tokens)
@@ -114,10 +116,12 @@ class _Sources:
 
     def _views_of(self, number: int, scene: str, layer: str) -> Mapping[View, Place]:
         parts = self._store.select(self._keys[number].name, scene=scene, layers=[layer]).parts
-        return {_view(block, i): (block, i) for block in parts for i in range(len(block))}
+        return {
+            (*_view(block, i), set_digest(block.bundle, block.scene_row)): (block, i)
+            for block in parts
+            for i in range(len(block))
+        }
 
 
-def _view(block: Block, i: int) -> View:
-    start = block.scene_row.start
-    sets = [one.digest for one in block.bundle.sets if one.start <= start < one.stop]
-    return block.scene, block.positions[i], block.image_digests[i], next(iter(sets), "")
+def _view(block: Block, i: int) -> tuple[str, int, str]:
+    return block.scene, block.positions[i], block.image_digests[i]

@@ -12,7 +12,7 @@ import pytest
 import strata
 from rich.console import Console
 from strata.configs.schema import VerifyConfig
-from strata.errors import ConfigError, ShardError, StoreMismatchError
+from strata.errors import ConfigError, SelectionError, ShardError, StoreMismatchError
 from strata.extract.encoders.base import Encoder, EncoderInfo, FeatureMap
 from strata.extract.pack import pack_scenes
 from strata.extract.verify_command import run
@@ -194,6 +194,22 @@ def test_derived_features_are_computed_again_from_their_sources(derived, kind):
     code, _, faults = again()
     assert code == 1
     assert [fault["path"].startswith("features/" + kind) for fault in faults] == [True] * 4
+
+
+def test_features_of_sets_are_joined_set_by_set(in_sets, colour):
+    in_sets.extract(colour(), layers=["block0", "norm"], unit_views=2)
+    store = strata.open_store(in_sets.root)
+    alone, together = store.select("colour"), store.select("together")
+    for joined in (strata.concat(together, together), strata.concat(together, alone)):
+        assert len(joined) == len(together)
+        strata.materialise(joined, console=Console(quiet=True))
+        _, said = verified(in_sets, shards=False, recompute=6, as_json=True, encoder_word=joined.key.encoder)
+        (again,) = json.loads(said)["recomputed"].values()
+        assert (again["views"], again["skipped"]) == (6, 0)
+        assert all(0 <= value < 2**-9 for value in again["largest_deviation"].values())
+    with pytest.raises(SelectionError, match="side by side") as caught:
+        strata.concat(alone, together)
+    assert "first" in caught.value.fix
 
 
 def test_what_is_not_compared_is_said(derived, colour):
