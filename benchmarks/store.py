@@ -1,6 +1,8 @@
 """The store against raw file operations on the same bytes and file system.
 
-    python benchmarks/store.py [--check] [--pairs 15] [--width 384 1024] [--only arrays|catalog|u8|engines]
+    python benchmarks/store.py [--check] [--pairs 15] [--width 384 1024] [--only PART]
+
+Parts: arrays, writes (of arrays), catalog, u8, engines.
 
 Arrays: four layers of [32, 37, 37, D] f16 in one bundle, checksums `first`, against one plain file a layer.
 Both read into memory of the caller that is used again and again. The store is opened once, and everything was
@@ -18,6 +20,7 @@ Catalog: `store_catalog.py`. u8: `store_u8.py`. Engines, printed only: `store_en
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 import tempfile
@@ -33,6 +36,7 @@ import store_engines
 import store_u8
 from judge import Row, Seconds, alternate, median_interval, seconds
 from store_case import GRID, LAYERS, VIEWS, Case
+from strata.store import disk_hints
 from strata.store.page_memory import page_empty
 
 WIDTHS, NOISE, BATCH, LEAST_S = (384, 1024), 0.3, 8, 0.1
@@ -67,9 +71,13 @@ def writing(case: Case, pairs: int) -> Iterator[Row]:
 
     ours, raw, npy = (partial(timed, work) for work in (case.write_bundle, case.write_raw, case.write_npy))
     yield judged(case, "write a bundle", alternate(ours, raw, pairs), goal=0.9, waits=True)
-    with patch.object(os, "fsync"):
+    with patch.object(os, "fsync", nothing), patch.object(disk_hints, "_sync_file_range", None):
         yield judged(case, "the same without fsync, np.save", alternate(ours, npy, pairs), goal=0.9)
     case.forget_written()
+
+
+def nothing(handle: int) -> None:
+    """In place of an fsync."""
 
 
 class Reading:
@@ -197,10 +205,17 @@ def two_threads(case: Case, reading: Reading, pairs: int) -> Row:
         work = [partial(seconds, partial(both, half, together)) for together in (True, False)]
         return median_interval([one[0] / two[0] for two, one in alternate(work[0], work[1], pairs)])
 
-    ours, raw = speed_up(reading.ours_half), speed_up(reading.raw_half)
+    work = (reading.ours_half, reading.raw_half, hashed)
+    ours, raw, processors = (speed_up(half) for half in work)
     name = f"D = {case.width:,}: two reading threads against one"
-    note = f"raw preads {raw[0]:.2f}"
+    note = f"raw preads {raw[0]:.2f}, what needs no memory {processors[0]:.2f}"
     return Row(name=name, value=ours[0], low=ours[1], high=ours[2], unit="x wall", goal=1.6, note=note)
+
+
+def hashed(half: int) -> None:
+    """Work of two threads that share nothing but the processors."""
+    for _ in range(8):
+        hashlib.sha256(bytes(1024**2))
 
 
 def row(case: Case, name: str, ours: Work, raw: Work, pairs: int, goal: float | None = None) -> Row:
@@ -251,16 +266,18 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     parser.add_argument("--pairs", type=int, default=15, help="pairs of timings for each ratio")
     parser.add_argument("--width", type=int, nargs="+", default=WIDTHS, help="channels")
-    parser.add_argument("--only", choices=("arrays", "catalog", "u8", "engines"), help="one part")
+    parser.add_argument("--only", choices=("arrays", "writes", "catalog", "u8", "engines"), help="one part")
     parser.add_argument("--tmp", default=None, help="folder on the file system that is measured")
     options = parser.parse_args()
     reached = True
-    for width in options.width if options.only in (None, "arrays", "engines") else ():
+    for width in options.width if options.only in (None, "arrays", "writes", "engines") else ():
         with tempfile.TemporaryDirectory(dir=options.tmp) as folder:
             case = Case(folder=Path(folder), width=width).prepare()
-            if options.only != "engines":
+            if options.only == "writes":
+                reached &= told(writing(case, options.pairs))
+            elif options.only != "engines":
                 reached &= told(arrays(case, options.pairs))
-            if options.only != "arrays":
+            if options.only in (None, "engines"):
                 told(store_engines.measure(case, max(3, options.pairs // 3)))
     if options.only in (None, "catalog"):
         reached &= told(store_catalog.measure(options.pairs))

@@ -18,11 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import StoreError
-from .arrays import CRC_BYTES, DTYPES, ArraySpec, bad_checksum, crc_fits, decode_chunk
+from .arrays import DTYPES, ArraySpec, bad_checksum, decode_chunk
 from .checks import Checks
+from .checksum import CRC_BYTES, crc_fits
 from .open_shard import EMPTY, OpenShard, cut, file_identity, fill
 from .page_memory import page_empty
 from .shard_io import OpenShards
+
+LARGE = 256 * 1024
+"""Bytes of a map from which on a call of its own costs nothing."""
 
 
 class ArrayReader:
@@ -43,6 +47,7 @@ class ArrayReader:
         self.folder, self.spec, self.dtype = folder, spec, DTYPES[spec.dtype]
         self._shards = shards or OpenShards()
         self._paths: dict[int, Path] = {}
+        self._map_bytes = spec.row_bytes if spec.sharded and not spec.blosc else 0
         self._checks = Checks(check, spec.unit if spec.sharded else 1)
 
     def read(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -57,7 +62,9 @@ class ArrayReader:
         """
         if out is None:
             out = page_empty((len(rows), *self.spec.shape[1:]), self.dtype)
-        if len(rows) == 1 and self._read_settled(int(rows[0]), out[0]):
+        # Mostly a few large maps are read: plain numbers cost less than arrays of them.
+        numbers: Sequence[int] = rows.tolist() if isinstance(rows, np.ndarray) else rows
+        if self._read_settled(numbers, out):
             return out
         if not self.spec.sharded:
             units, places = np.divmod(np.asarray(rows, int), self.spec.unit)
@@ -65,8 +72,6 @@ class ArrayReader:
                 here = np.flatnonzero(units == unit)
                 out[here] = self._read_plain(unit, places[here])
             return out
-        # Mostly a few large maps are read: plain numbers cost less than arrays of them.
-        numbers = rows.tolist() if isinstance(rows, np.ndarray) else rows
         wanted = [(*divmod(row, self.spec.unit), at) for row, at in zip(numbers, out, strict=True)]
         for unit, some in groupby(wanted, key=itemgetter(0)):
             self._read_shard(unit, [(place, at) for _, place, at in some])
@@ -119,20 +124,28 @@ class ArrayReader:
             places.append((str(shard.path), offset))
         return places
 
-    def _read_settled(self, row: int, out: np.ndarray) -> bool:
-        """One chunk with nothing to look at, which is what a loader asks for all day; whether it was one."""
-        spec = self.spec
-        if not spec.sharded or spec.blosc or not out.flags.c_contiguous:
+    def _read_settled(self, rows: Sequence[int], out: np.ndarray) -> bool:
+        """Chunks with nothing to look at, which is what a loader asks for all day; whether they were such.
+
+        Each by a call of its own: neighbours, and many small ones, are left to who reads them together.
+        """
+        nbytes = self._map_bytes
+        if not nbytes or not out.flags.c_contiguous:
             return False
-        unit, place = divmod(row, spec.unit)
-        shard, nbytes = self._open(unit), out.nbytes
-        offset, size = shard.places[place]
-        if size != nbytes + CRC_BYTES or self._checks.due(unit, shard.identity, place):
+        if len(rows) > 1 and (nbytes < LARGE or rows[1] == rows[0] + 1):
             return False
         try:
-            return os.preadv(shard.handle, [out.data], offset) == nbytes
+            for row, at in zip(rows, out, strict=True):
+                unit, place = divmod(row, self.spec.unit)
+                shard = self._open(unit)
+                offset, size = shard.places[place]
+                if size != nbytes + CRC_BYTES or self._checks.due(unit, shard.identity, place):
+                    return False
+                if os.preadv(shard.handle, [at], offset) != nbytes:
+                    return False
         except OSError:
             return False  # the longer way tells
+        return True
 
     def _read_shard(self, unit: int, wanted: list[tuple[int, np.ndarray]]) -> None:
         """Chunks of one shard into the rows of a buffer; those that are to be verified one by one."""

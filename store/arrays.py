@@ -13,11 +13,11 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numcodecs import blosc  # type: ignore[attr-defined]
 
 from ..errors import StoreError
+from .checksum import CRC_BYTES, crc_bytes, crc_fits
 
 DTYPES = {
     "float16": np.dtype("<f2"),
@@ -28,7 +28,6 @@ DTYPES = {
     "bool": np.dtype("?"),
 }
 BF16_NAN = 0x7FC0
-CRC_BYTES = 4
 
 # On the main thread numcodecs would compress with a pool of threads, whose blocks come out in any order:
 # valid, but other bytes each time. Chunks are compressed side by side instead.
@@ -195,16 +194,6 @@ def check_crc(data: bytes, where: object) -> bytes:
     if len(data) < CRC_BYTES or not crc_fits(body, data[-CRC_BYTES:]):
         raise bad_checksum(where)
     return body
-
-
-def crc_fits(body: bytes | np.ndarray, crc: bytes) -> bool:
-    """Whether those four bytes are the crc32c of these; an array [bytes] u8 is not copied."""
-    return crc == crc_bytes(body)
-
-
-def crc_bytes(body: bytes | np.ndarray) -> bytes:
-    """crc32c as it stands behind a chunk; an array [bytes] u8 is not copied."""
-    return struct.pack("<I", google_crc32c.value(body))
 
 
 def bad_checksum(where: object) -> StoreError:

@@ -47,22 +47,27 @@ def write_atomic(path: Path, parts: Buffer | Iterable[Buffer]) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, settle: bool = True) -> Iterator[Path]:
     """A temporary file to write, for libraries that write files; it becomes `path` when the block ends well.
+
+    Args:
+        path: of the file.
+        settle: make its name survive a power cut. Without, it does once somebody syncs the folders above it.
 
     Raises:
         DiskFullError: no space or quota is left; the temporary file is removed.
         StoreError: the folder cannot be written.
     """
-    partial = _partial(path)
+    partial = partial_name(path)
     try:
-        make_folder(path.parent)
-        _sweep(path.parent)
+        make_folder(path.parent) if settle else path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-        fsync_folder(path.parent)
+        if settle:
+            fsync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -79,10 +84,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
         DiskFullError: no space or quota is left; what was written is removed.
         StoreError: it cannot be written, or `path` is a folder with something in it.
     """
-    partial = _partial(path)
+    partial = partial_name(path)
     try:
         make_folder(partial.parent)
-        _sweep(partial.parent)
+        sweep(partial.parent)
         partial.mkdir()
         yield partial
         for inner in partial.rglob("*"):
@@ -159,7 +164,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """`remove_abandoned`, when this process writes into a folder for the first time."""
     remove_abandoned(folder)
 
@@ -188,7 +193,7 @@ def set_aside(path: Path) -> Path:
     """
     if path.is_dir():
         (path / "zarr.json").unlink(missing_ok=True)
-    aside = _partial(path)
+    aside = partial_name(path)
     os.replace(path, aside)
     fsync_folder(path.parent)
     return aside
@@ -224,5 +229,6 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _partial(path: Path) -> Path:
+def partial_name(path: Path) -> Path:
+    """A temporary name beside `path`, given once."""
     return path.with_name(f".{path.name}.{machine()}-{os.getpid()}-{next(_COUNTER)}.partial")

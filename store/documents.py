@@ -12,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-
 from .atomic import json_text, write_json
+from .checksum import crc32c
 from .key import canonical_json
 
 SUM = "crc32c"
@@ -29,7 +28,7 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
 def stamped(document: dict[str, Any]) -> dict[str, Any]:
     """The document with its checksum, which lies last."""
     plain = unstamped(document)
-    value = f"{google_crc32c.value(canonical_json(plain).encode()):08x}"
+    value = f"{crc32c(canonical_json(plain).encode()):08x}"
     if isinstance(plain.get("attributes"), dict):
         return {**plain, "attributes": {**plain["attributes"], SUM: value}}
     return {**plain, SUM: value}

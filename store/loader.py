@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import SelectionError, first_few
+from ..errors import SelectionError
 from .batch_memory import BatchMemory
 from .batch_order import EpochOrder, epoch_order, step_count
 from .grid_features import GridFeatures, ViewBuffers, checked_field, pinned
 from .joined import Rows, names_of
 from .key import digest
-from .read_ahead import read_ahead
+from .loader_items import items_by_kind, loader_items
+from .read_ahead import THREADS, read_ahead
 from .schema import ViewSet
-from .set_runs import is_set
 
 if TYPE_CHECKING:
     from .selection import Selection
@@ -60,6 +60,7 @@ class LoaderOptions:
         drop_last: leave out what does not fill a batch of every rank.
         rank, ranks: which of how many processes this is.
         pin: keep batches in pinned memory, from which copies to a GPU run beside the computation.
+        threads: that read; as many as processors, at most 16.
 
     Raises:
         SelectionError: a number is out of its range, or a field is unknown.
@@ -73,15 +74,17 @@ class LoaderOptions:
     rank: int = 0
     ranks: int = 1
     pin: bool = False
+    threads: int = THREADS
 
     def __post_init__(self) -> None:
         for name in self.fields:
             checked_field(name)
-        if self.batch < 1 or not 0 <= self.rank < self.ranks or self.seed < 0:
+        if min(self.batch, self.threads) < 1 or not 0 <= self.rank < self.ranks or self.seed < 0:
+            names = ("batch", "rank", "ranks", "seed", "threads")
             raise SelectionError(
                 "these options of a loader cannot be meant.",
-                where=f"batch={self.batch}, rank={self.rank} of ranks={self.ranks}, seed={self.seed}",
-                fix="batch is 1 or more, rank from 0 below ranks, seed 0 or more",
+                where=", ".join(f"{name}={getattr(self, name)}" for name in names),
+                fix="batch and threads are 1 or more, rank from 0 below ranks, seed 0 or more",
             )
 
 
@@ -106,8 +109,8 @@ class Loader:
         self, selection: Selection, options: LoaderOptions, sets: Sequence[ViewSet] | None = None
     ) -> None:
         self.options, self._index, self._layers = options, selection.index, selection.layers
-        self._members, self._sets, self.left_out = _items(selection, sets)
-        self._kinds = _kinds(selection, self._members)
+        self._members, self._sets, self.left_out = loader_items(selection, sets)
+        self._kinds = items_by_kind(selection, self._members)
         self._identity = {
             "selection": selection.fingerprint,
             "sets": None if sets is None else digest([one.digest for one in self._sets])[:16],
@@ -130,7 +133,7 @@ class Loader:
         order, start = self._order(), self._step
         if start >= len(order):
             order, start, self._epoch, self._step = self._order(1), 0, self._epoch + 1, 0
-        batches = read_ahead(self._reads(order, start), _finished)
+        batches = read_ahead(self._reads(order, start), _finished, self.options.threads)
         try:
             for step, batch in enumerate(batches, start + 1):
                 self._step = step
@@ -185,68 +188,6 @@ class Loader:
     def _buffers(self, rows: Rows, views: int) -> ViewBuffers:
         empty = pinned if self.options.pin else self._memory
         return ViewBuffers([block for block, _ in rows], self._layers, self.options.fields, views, empty)
-
-
-def _items(
-    selection: Selection, sets: Sequence[ViewSet] | None
-) -> tuple[list[np.ndarray], list[ViewSet], int]:
-    """Per item its views' numbers; the sets that are items; how many are none."""
-    if sets is None:
-        return list(np.arange(len(selection))[:, None]), [], 0
-    numbers_of = _in_own_sets(selection) if selection.key.context == "set" else _by_image(selection)
-    members, kept = [], []
-    for one in sets:
-        there = numbers_of(one)
-        blocks, _ = selection.index.split(np.array(there, np.int64))
-        grids = {selection.parts[b].grid for b in blocks.tolist()}
-        if len(there) == len(one.members) and len(grids) == 1:
-            members.append(np.array(there, np.int64))
-            kept.append(one)
-    if not kept:
-        raise SelectionError(
-            f"none of the {len(sets):,} view sets lies in the selection.",
-            where=selection.stored_key.name,
-            why=f"it has {first_few(selection.scenes)}; a set needs all its views there, in one token grid",
-            fix="give sets of these scenes, or select their views: store.select(..., sets=...)",
-        )
-    return members, kept, len(sets) - len(kept)
-
-
-def _by_image(selection: Selection) -> Callable[[ViewSet], list[int]]:
-    """Gives the numbers of those members of a set that are in the selection."""
-    image = {
-        (block.scene, view.name): (number, view)
-        for number, (block, view) in enumerate((b, v) for b in selection.parts for v in b.views)
-    }
-
-    def numbers(one: ViewSet) -> list[int]:
-        found = [image.get((one.scene, name)) for name in one.members]
-        return [at[0] for at, sha in zip(found, one.images, strict=True) if at and at[1].shows(sha)]
-
-    return numbers
-
-
-def _in_own_sets(selection: Selection) -> Callable[[ViewSet], list[int]]:
-    """As `_by_image`, of features that belong to whole sets: those of this very set."""
-    starts = np.cumsum([0, *map(len, selection.parts)]).tolist()
-
-    def numbers(one: ViewSet) -> list[int]:
-        for start, block in zip(starts, selection.parts, strict=False):
-            if is_set(one, block.scene, block.members):
-                return list(range(start, start + len(block)))
-        return []
-
-    return numbers
-
-
-def _kinds(selection: Selection, members: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The items that fit into one batch: of one grid, as many views each, stored alike."""
-    alike = [(block.grid, tuple(block.layers.values())) for block in selection.parts]
-    firsts, _ = selection.index.split(np.array([views[0] for views in members]))
-    kinds: dict[object, list[int]] = {}
-    for item, (block, views) in enumerate(zip(firsts.tolist(), members, strict=True)):
-        kinds.setdefault((alike[block], len(views)), []).append(item)
-    return [np.array(items) for items in kinds.values()]
 
 
 def _jobs(rows: Rows) -> Iterator[list[tuple[int, Any, list[int]]]]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import StoreError
-from .arrays import CRC_BYTES, check_crc
+from .arrays import check_crc
+from .checksum import CRC_BYTES
 
 EMPTY = 2**64 - 1
 MOST_BUFFERS = 512

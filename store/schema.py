@@ -195,10 +195,14 @@ class Bundle:
         starts = [0, *(row.stop for row in bundle.scenes)]
         if not bundle.scenes or starts[:-1] != [row.start for row in bundle.scenes]:
             raise ValueError("the scenes' rows do not follow each other")
-        runs = [(start, start + bundle.together) for start in range(0, len(bundle), bundle.together or 1)]
-        if bundle.sets and [(row.start, row.stop) for row in bundle.sets] != runs:
+        if bundle.sets and [(row.start, row.stop) for row in bundle.sets] != bundle._set_runs():
             raise ValueError("the sets' rows do not follow each other, or sets differ in size")
         return bundle
+
+    def _set_runs(self) -> list[tuple[int, int]]:
+        """Where sets lie that follow each other and cover the rows."""
+        size = max(1, self.together)
+        return [(i, i + size) for i in range(0, len(self), size)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,16 @@ so that they can be mapped; readers go through the index and never assume an ord
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
 from ..errors import StoreError
 from .arrays import Parts
+from .checksum import crc_bytes
 from .open_shard import EMPTY, OpenShard
 
 ALIGN = 4096
@@ -45,7 +44,7 @@ def shard_parts(chunks: Iterable[bytes | Parts | None]) -> Iterator[bytes | memo
         offset += gap + size
     index = np.array(entries, "<u8").tobytes()
     yield index
-    yield struct.pack("<I", google_crc32c.value(index))
+    yield crc_bytes(index)
 
 
 def read_index(path: Path, chunks: int) -> np.ndarray:

@@ -8,7 +8,6 @@ temporary name, fsynced and renamed. A shard that exists is done. The group beco
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -26,16 +25,18 @@ from .arrays import (
     group_document,
     strings_document,
 )
-from .atomic import json_text, whole_file, write_atomic
-from .documents import stamped, write_document
+from .atomic import json_text, whole_file
+from .documents import stamped
 from .inside import check_inside
 from .layout import GroupSpec
 from .schema import Bundle, ViewRow
 from .shard_io import present_chunks, shard_parts
+from .together import Together, together
 from .write_parts import write_parts
 
 Row = Mapping[str, np.ndarray]
-COMMITS = 8
+Attributes = Mapping[str, dict[str, Any]]
+"""Of arrays, by their names."""
 
 
 @dataclass
@@ -139,12 +140,14 @@ class GroupWriter:
     def write(self, buffer: UnitBuffer) -> int:
         """Put a complete unit on disk; returns the bytes written.
 
+        The names of its files survive a power cut once the group is committed.
+
         Raises:
             DiskFullError, StoreError: it could not be written; nothing half-written is visible.
         """
         written = 0
         for name, spec in self.spec.by_unit.items():
-            with whole_file(self.folder / name / spec.file(buffer.unit)) as partial:
+            with whole_file(self.folder / name / spec.file(buffer.unit), settle=False) as partial:
                 written += write_parts(partial, buffer.parts(name, spec))
         return written
 
@@ -181,28 +184,40 @@ class GroupWriter:
             whole: values of the arrays with one chunk for the bundle.
             attributes: by array name.
         """
-        for name, spec in self.spec.by_unit.items():
-            if spec.sharded:
-                self.empty_rows(name)
-        for name, values in (whole or {}).items():
-            spec = self.spec.arrays[name]
-            write_atomic(self.folder / name / spec.file(0), encode_chunk(spec, values))
-        self.label(labels)
-        # `tokens` is the last of the arrays: whoever looks at it alone sees the whole layer.
-        for name in sorted(self.spec.arrays, key=lambda name: name == "tokens"):
-            document = self.spec.arrays[name].document((attributes or {}).get(name, {}))
-            write_if_changed(self.folder / name / "zarr.json", document)
-        own = {**({"coordinates": "scene"} if self.spec.labels else {}), **self.spec.attributes}
-        write_document(self.folder / "zarr.json", group_document(own))
+        _commit([(self, attributes or {})], labels, whole or {})
 
     def label(self, labels: tuple[list[str], list[str]]) -> None:
         """Write the arrays `view` and `scene` beside the rows, unless they are there as they should be."""
+        with together() as files:
+            self._label(files, labels)
+
+    def _label(self, files: Together, labels: tuple[list[str], list[str]]) -> None:
         folder = self.folder if self.spec.labels else self.folder.parent
-        check_inside(self.root, folder / "view")
-        check_inside(self.root, folder / "scene")
-        _write_labels(folder, labels)
+        for name, values in zip(("view", "scene"), labels, strict=True):
+            check_inside(self.root, folder / name)
+            # Frames that were renamed keep their images and so their bundle.
+            _unless_there(files, folder / name / "c.0", encode_strings(values))
+            _document(files, folder / name / "zarr.json", strings_document(len(values), "view"))
         if not self.spec.labels:
-            write_if_changed(folder / "zarr.json", group_document({"coordinates": "scene"}))
+            _document(files, folder / "zarr.json", group_document({"coordinates": "scene"}))
+
+    def _arrays(self, files: Together, whole: Mapping[str, np.ndarray], attributes: Attributes) -> None:
+        """What readers of the arrays need; the shards are listed once more."""
+        for name, spec in self.spec.by_unit.items():
+            if spec.sharded:
+                self.empty_rows(name)
+        for name, values in whole.items():
+            spec = self.spec.arrays[name]
+            files.write(self.folder / name / spec.file(0), encode_chunk(spec, values))
+        # `tokens` is the last of the arrays: whoever looks at it alone sees the whole layer.
+        for name in sorted(self.spec.arrays, key=lambda name: name == "tokens"):
+            document = self.spec.arrays[name].document(attributes.get(name, {}))
+            _document(files, self.folder / name / "zarr.json", document)
+            files.settle(_up_to(self.root, self.folder / name))
+
+    def _group(self, files: Together) -> None:
+        own = {**({"coordinates": "scene"} if self.spec.labels else {}), **self.spec.attributes}
+        files.write(self.folder / "zarr.json", _text(group_document(own)))
 
     def _whole(self, name: str, spec: ArraySpec, unit: int) -> bool:
         path = self.folder / name / spec.file(unit)
@@ -214,23 +229,27 @@ class GroupWriter:
         return path.stat().st_size == spec.unit * spec.row_bytes + 4
 
 
-Layer = tuple[GroupWriter, Mapping[str, dict[str, Any]]]
+Layer = tuple[GroupWriter, Attributes]
 """Of a bundle, with the attributes of its arrays."""
 
 
 def commit_layers(layers: Sequence[Layer], labels: tuple[list[str], list[str]]) -> None:
-    """Commit layers of one bundle side by side.
+    """Commit layers of one bundle; they wait for the disk together."""
+    if layers:
+        _commit(layers, labels, {})
 
-    A commit is a few small files, and the time it takes is that of waiting for the disk each time. File
-    systems serve those who wait at the same moment together.
-    """
-    if not layers:
-        return
-    layers[0][0].label(labels)  # what they share, before all of them find it missing
-    with ThreadPoolExecutor(COMMITS, "commit") as pool:
-        tasks = [pool.submit(writer.commit, labels, attributes=given) for writer, given in layers]
-        for task in tasks:
-            task.result()
+
+def _commit(
+    layers: Sequence[Layer], labels: tuple[list[str], list[str]], whole: Mapping[str, np.ndarray]
+) -> None:
+    with together() as files:
+        layers[0][0]._label(files, labels)  # what they share
+        for writer, attributes in layers:
+            writer._arrays(files, whole, attributes)
+    # Not before all of that is on the disk, whatever a power cut leaves of either.
+    with together() as files:
+        for writer, _ in layers:
+            writer._group(files)
 
 
 def any_spec(spec: GroupSpec) -> ArraySpec:
@@ -250,14 +269,24 @@ def row_labels(bundle: Bundle, views: Sequence[ViewRow]) -> tuple[list[str], lis
 
 def write_if_changed(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON document unless it is there already, whole; a damaged one is written anew."""
-    if not path.exists() or path.read_bytes() != json_text(stamped(document)).encode():
-        write_document(path, document)
+    with together() as files:
+        _document(files, path, document)
 
 
-def _write_labels(folder: Path, labels: tuple[list[str], list[str]]) -> None:
-    for name, values in zip(("view", "scene"), labels, strict=True):
-        chunk, encoded = folder / name / "c.0", encode_strings(values)
-        # Frames that were renamed keep their images and so their bundle.
-        if not chunk.exists() or chunk.read_bytes() != encoded:
-            write_atomic(chunk, encoded)
-        write_if_changed(folder / name / "zarr.json", strings_document(len(values), "view"))
+def _document(files: Together, path: Path, document: dict[str, Any]) -> None:
+    _unless_there(files, path, _text(document))
+
+
+def _text(document: dict[str, Any]) -> bytes:
+    return json_text(stamped(document)).encode()
+
+
+def _unless_there(files: Together, path: Path, data: bytes) -> None:
+    if not path.exists() or path.read_bytes() != data:
+        files.write(path, data)
+
+
+def _up_to(root: Path, folder: Path) -> list[Path]:
+    """The folder and those above it, up to the store."""
+    above = [folder, *folder.parents]
+    return above[: above.index(root) + 1]

@@ -13,14 +13,12 @@ import fcntl
 import itertools
 import os
 import re
-import struct
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import google_crc32c
-
 from ...errors import ConfigError
+from ..checksum import CRC_BYTES, crc_bytes, crc_fits
 
 FOLDER, LIMIT = "STRATA_CACHE", "STRATA_CACHE_BYTES"
 DEFAULT_BYTES = 10 * 1000**3
@@ -51,8 +49,8 @@ class BlockCache:
             os.utime(path)
         except OSError:
             return None
-        body = data[:-4]
-        if len(data) < 4 or struct.unpack("<I", data[-4:])[0] != google_crc32c.value(body):
+        body = data[:-CRC_BYTES]
+        if len(data) < CRC_BYTES or not crc_fits(body, data[-CRC_BYTES:]):
             self.drop(name)
             return None
         return body
@@ -67,7 +65,7 @@ class BlockCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 file.write(data)
-                file.write(struct.pack("<I", google_crc32c.value(data)))
+                file.write(crc_bytes(data))
             os.replace(partial, path)
         except OSError:
             with contextlib.suppress(OSError):

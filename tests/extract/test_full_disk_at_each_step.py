@@ -63,16 +63,17 @@ class Disk:
         return call
 
     def _opened(self, opened, path, mode, *args, **words):
-        if mode != "wb":
+        if mode not in ("wb", "xb"):
             return opened(path, mode, *args, **words)
-        disk = self
+        disk, raw = self, "buffering" in words
 
         class Raw(io.FileIO):
             def write(self, data):
                 disk.step("write", self.name)
                 return super().write(data)
 
-        return io.BufferedWriter(Raw(path, "w"))
+        file = Raw(path, mode[0])
+        return file if raw else io.BufferedWriter(file)
 
 
 def kind_of(name: str) -> str:

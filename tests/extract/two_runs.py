@@ -23,11 +23,11 @@ from deaths import Store, _pack, ended, fork, shared
 from rich.console import Console
 from strata.cli import app
 from strata.extract import local_run, run
-from strata.extract.worker import Worker
+from strata.extract.bundle_pass import BundlePass
 from strata.store import atomic, lock, taken_units
 from strata.store.maintain.verify import verify
 
-HANG_S = 100
+HANG_S = 300
 
 
 class Gate:
@@ -93,6 +93,11 @@ def once_at(owner: object, name: str, gate: Gate, fits: Callable[..., bool] = la
     return prepare
 
 
+def with_all_begun(gate: Gate) -> Callable[[], None]:
+    """A patch: all units of the first bundle are begun, and no row is through yet."""
+    return once_at(BundlePass, "_awaited", gate)
+
+
 def without_locks() -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -120,7 +125,7 @@ def at_the_same_rename(store: Store) -> list[dict]:
 def one_after_the_other(store: Store) -> list[dict]:
     """Both have begun the same units; the second comes to write them when the first has."""
     gates = [Gate(), Gate()]
-    runs = [Run(store, without_locks, once_at(Worker, "encode", gate)) for gate in gates]
+    runs = [Run(store, without_locks, with_all_begun(gate)) for gate in gates]
     for gate in gates:
         gate.wait()
     gates[0].open()
@@ -131,14 +136,14 @@ def one_after_the_other(store: Store) -> list[dict]:
 
 def shared_work(store: Store, *, killed: bool = False) -> list[dict]:
     """The first has taken the units of a bundle; the second does the other bundle, and waits."""
-    at_forward, waiting = Gate(), Gate()
-    first = Run(store, once_at(Worker, "encode", at_forward))
-    at_forward.wait()
+    begun, waiting = Gate(), Gate()
+    first = Run(store, with_all_begun(begun))
+    begun.wait()
     second = Run(store, once_at(local_run.time, "sleep", waiting))
     waiting.wait()
     if killed:
         os.kill(first.pid, 9)
-    at_forward.open()
+    begun.open()
     done = first.end()
     waiting.open()
     return [done, second.end()]
