@@ -18,6 +18,7 @@ from rich.console import Console
 from ..errors import SelectionError, StoreError
 from ..progress import Progress
 from .array_reader import ArrayReader
+from .atomic import make_folder
 from .block import Block
 from .derived import DerivedPlace, DerivedTokens, Source
 from .feature_store import FeatureStore
@@ -66,6 +67,7 @@ def materialise(derived: Selection, *, storage: str = "f16", console: Console | 
     with Progress(console or Console(), "derive", views, unit="maps") as progress:
         for bundle, layer, rows in jobs:
             # Rows that are there are read and written again with the new ones: by one process at a time.
+            make_folder(root / "runs")  # a copy of a store has none
             with locked(root / "runs" / f".derive-{key.id}"):
                 _write(derived, bundle, layer, storage, rows, progress)
     # Opened anew: shards that were open before may have been replaced.

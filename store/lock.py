@@ -22,14 +22,14 @@ _WITHOUT = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 @contextlib.contextmanager
 def exclusive(root: Path) -> Iterator[None]:
     """Alone, among those who lock the store."""
+    make_folder(root / "runs")
     with locked(_path(root)):
         yield
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[int]:
-    """Alone, among those who lock this file; gives its handle, to read and to write."""
-    make_folder(path.parent)
+    """Alone, among those who lock this file, whose folder is there; gives its handle, to read and to write."""
     with _locked(path, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as handle:
         yield handle
 

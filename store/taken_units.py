@@ -15,7 +15,8 @@ import fcntl
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .inside import check_there
@@ -45,8 +46,10 @@ class TakenUnits:
         self._ledger = self._runs / ".units"
         self._name = f"{run}@{owner().replace(':', '-')}-{next(_COUNTER)}"
         self._handle: int | None = None
+        self._done: deque[Unit] = deque()
 
     def __enter__(self) -> TakenUnits:
+        check_there(self._root)
         with locked(self._ledger):
             for path in self._runs.glob("*.taking"):
                 if not _held(path):
@@ -58,7 +61,8 @@ class TakenUnits:
         if self._handle is None:
             return
         with contextlib.suppress(OSError):  # what led here says more
-            self._keep(lambda line: line[0] != self._name)
+            with locked(self._ledger) as handle:
+                _write(handle, [line for line in _read(handle) if line[0] != self._name])
             (self._runs / f"{self._name}.taking").unlink(missing_ok=True)
         os.close(self._handle)
 
@@ -72,7 +76,7 @@ class TakenUnits:
             return [""] * len(units)
         check_there(self._root)
         with locked(self._ledger) as handle:
-            lines = self._living(_read(handle))
+            lines = self._without_done(self._living(_read(handle)))
             takers = {(group, unit): name for name, group, unit in lines}
             new = [(self._name, *unit) for unit in units if unit not in takers]
             _write(handle, [*lines, *new])
@@ -80,13 +84,12 @@ class TakenUnits:
         return ["" if name == self._name else _run(name) for name in found]
 
     def give_back(self, unit: Unit) -> None:
-        """The unit is on disk, or will not be written."""
-        self._keep(lambda line: line != (self._name, *unit))
+        """The unit is on disk, where others see it; that nobody writes it any more is told with the next `take`."""
+        self._done.append(unit)
 
-    def _keep(self, kept: Callable[[Line], bool]) -> None:
-        if self._handle is not None and self._ledger.exists():
-            with locked(self._ledger) as handle:
-                _write(handle, filter(kept, _read(handle)))
+    def _without_done(self, lines: list[Line]) -> list[Line]:
+        done = {(self._name, *self._done.popleft()) for _ in range(len(self._done))}
+        return [line for line in lines if line not in done]
 
     def _living(self, lines: list[Line]) -> list[Line]:
         others = {name for name, _, _ in lines} - {self._name}

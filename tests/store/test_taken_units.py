@@ -35,6 +35,7 @@ def test_what_one_takes_the_other_is_told_of(root):
         assert two.take([B, C]) == ["one", ""]
         assert one.take([A, C]) == ["", "two"]
         one.give_back(B)
+        one.take([])
         assert two.take([A, B]) == ["one", ""]
     assert (root / "runs" / ".units").read_bytes() == b""
     assert list(root.glob("runs/*.taking")) == []
