@@ -29,7 +29,7 @@ def exclusive(root: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[int]:
-    """Alone, among those who lock this file, whose folder is there; gives its handle, to read and to write."""
+    """Alone, among those who lock this file in a folder that is there; gives its handle."""
     with _locked(path, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as handle:
         yield handle
 

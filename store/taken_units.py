@@ -84,7 +84,7 @@ class TakenUnits:
         return ["" if name == self._name else _run(name) for name in found]
 
     def give_back(self, unit: Unit) -> None:
-        """The unit is on disk, where others see it; that nobody writes it any more is told with the next `take`."""
+        """The unit is on disk, where others see it; the ledger is told with the next `take`."""
         self._done.append(unit)
 
     def _without_done(self, lines: list[Line]) -> list[Line]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from strata.errors import ConfigError
 from strata.store.atomic import read_json, write_json
 from strata.store.feature_store import FeatureStore
+from strata.store.maintain import gc as gc_module
 from strata.store.maintain.garbage import find_garbage
 from strata.store.maintain.gc import collect, gc, seconds
 from strata.store.maintain.heartbeats import live_runs, runs_begun
@@ -136,6 +137,23 @@ def test_what_a_process_is_writing_stays(filled):
         partial.write_bytes(b"half")
         command(filled, delete=True)
         assert partial.exists() is kept
+
+
+def test_what_a_writer_sweeps_in_the_same_moment_is_gone_all_the_same(filled, monkeypatch):
+    left = [filled.root / f".zarr.json.{machine()}-999999999-{n}.partial" for n in range(2)]
+    for path in left:
+        path.write_bytes(b"half")
+    still = gc_module._still
+
+    def swept(item, *args):
+        found = still(item, *args)
+        left[0].unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(gc_module, "_still", swept)
+    garbage = find_garbage(filled.root, time.time() + 1)
+    removed = collect(filled.root, garbage, runs_begun(filled.root), Console(file=io.StringIO()))
+    assert [item.path for item in removed] == [left[1]]
 
 
 def test_ages():
