@@ -24,7 +24,7 @@ def store_verify(
     path: StorePath,
     words: Words = None,
     recompute: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Extract N views of each key again and compare.")
+        int, typer.Option(min=0, metavar="N", help="Make N views of each key again and compare.")
     ] = 0,
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop what is bad, so that extracting again writes it anew.")

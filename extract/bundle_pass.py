@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,21 +81,35 @@ class BundlePass:
         """Rows that are encoded together, in order: whole sets, or single views."""
         size = self.part.bundle.together
         wanted = {row // size for row in set().union(*(sink.rows for sink in self._sinks))}
-        rows = [number * size + i for number in sorted(wanted) for i in range(size)]
-        ahead = self._ahead(decoders, rows)
-        for _ in wanted:
-            yield list(islice(ahead, size))
+        numbers = (number for number in sorted(wanted) if self._begin(number * size))
+        ahead = self._ahead(decoders, (number * size + i for number in numbers for i in range(size)))
+        while one := list(islice(ahead, size)):
+            yield one
+
+    def _begin(self, row: int) -> bool:
+        """Whether a row, and those it is encoded with, are still wanted when other runs had their choice."""
+        first = [(sink, unit) for sink in self._sinks if (unit := sink.begin(row)) is not None]
+        sharing = self.worker.sharing
+        shared = [(sink, unit) for sink, unit in first if sink.sharing is not None]
+        if sharing is not None and shared:
+            # All at once: else two runs would each get some layers of the same views.
+            mine = sharing.begin([(sink.writer, unit) for sink, unit in shared])
+            for (sink, unit), own in zip(shared, mine, strict=True):
+                if not own:
+                    sink.leave(unit)
+        together = range(row, row + self.part.bundle.together)
+        return any(sink.wants(one) for sink in self._sinks for one in together)
 
     def _ends_before(self, one: list[Row], batch: list[list[tuple[int, PreparedView]]]) -> bool:
         """Whether the batch is full, or ends because another unit begins."""
         other_unit = one[0][0] // self.unit != batch[0][0][0] // self.unit
         return other_unit or (len(batch) + 1) * len(one) > self.worker.batch
 
-    def _ahead(self, pool: ThreadPoolExecutor, rows: list[int]) -> Iterator[Row]:
+    def _ahead(self, pool: ThreadPoolExecutor, rows: Iterable[int]) -> Iterator[Row]:
         """Rows in order, decoded ahead; None for a view that cannot be read."""
         window = 2 * self.worker.batch + DECODERS
         waiting: deque[tuple[int, Future[PreparedView | str]]] = deque()
-        for row in [*rows, None]:
+        for row in chain(rows, [None]):
             while waiting and (row is None or len(waiting) >= window):
                 yield self._awaited(*waiting.popleft())
             if row is not None:

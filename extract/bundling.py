@@ -74,10 +74,12 @@ class Versions:
     Attributes:
         generations: by scene id, the generation that its packed version has from now on.
         updated: records that change, with all their views.
+        before: these records as they were when it was planned.
     """
 
     generations: dict[str, int]
     updated: tuple[tuple[Bundle, tuple[ViewRow, ...]], ...]
+    before: tuple[Bundle, ...]
 
 
 def scene_grids(
@@ -102,7 +104,7 @@ def version_scenes(wants: Sequence[Want], catalog: Catalog) -> Versions:
     by_scene: dict[tuple[str, str], dict[int, ViewRow]] = defaultdict(dict)
     for want in wants:
         by_scene[want.scene, want.digest].update({row.position: row for row in want.rows})
-    updated = []
+    updated, before = [], []
     for bundle in catalog.bundles.values():
         changed = bundle.with_versions(versions)
         if changed != bundle:
@@ -113,7 +115,8 @@ def version_scenes(wants: Sequence[Want], catalog: Catalog) -> Versions:
                     now.get(view.position, view) for view in views[row.start : row.stop]
                 ]
             updated.append((changed, tuple(views)))
-    return Versions(generations=generations, updated=tuple(updated))
+            before.append(bundle)
+    return Versions(generations=generations, updated=tuple(updated), before=tuple(before))
 
 
 def assign_bundles(

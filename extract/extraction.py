@@ -13,7 +13,7 @@ from ..store.inside import check_there
 from .bundle_pass import GONE
 from .commit import commit_bundle, provenance
 from .plan import BundlePlan, Plan
-from .run_log import Reasons, RunLog, earlier_reasons
+from .run_log import OtherReasons, RunLog
 from .tally import Tally
 
 
@@ -49,12 +49,12 @@ class Extraction:
     def commit(self, part: BundlePlan, device_name: str, again: bool) -> None:
         """Make a bundle visible whose units are all there; `again` as in `commit_bundle`."""
         check_there(self.plan.root)
-        reasons = {**self._earlier, **self.tally.failures}
+        reasons = {**self._others.now(), **self.tally.failures}
         commit_bundle(self.plan, part, reasons, provenance(device_name, self._weights), again)
 
     @cached_property
-    def _earlier(self) -> Reasons:
-        return earlier_reasons(self.plan.root, self.plan.key.folder)
+    def _others(self) -> OtherReasons:
+        return OtherReasons(self.plan.root, self.plan.key.folder)
 
     @property
     def _weights(self) -> str:

@@ -205,7 +205,7 @@ def _plan(setup: Setup) -> Plan:
         encoder=encoder.to(setup.device, getattr(torch, setup.key.compute)),
         device=setup.device,
         storages=setup.storages,
-        versions=Versions(generations={}, updated=()),
+        versions=Versions(generations={}, updated=(), before=()),
         bundles=(),
         scenes=(),
         splits={},

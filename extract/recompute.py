@@ -1,25 +1,29 @@
-"""`strata store verify --recompute N`: some views are extracted again and compared with what is stored.
+"""`strata store verify --recompute N`: some views are made again and compared with what is stored.
 
-Shapes: R C token rows and columns, D channels.
+Features of an encoder are extracted again from the packed images, of views alone or of whole sets; derived
+ones are computed again from what they were derived from.
+
+Shapes: T prefix tokens, R C token rows and columns, D channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from ..configs.schema import VerifyConfig
-from ..errors import ConfigError, SceneError, SelectionError, ShardError, StoreError, StoreMismatchError
+from ..errors import ConfigError, SceneError, ShardError, StoreMismatchError
 from ..progress import Progress
 from ..store.block import Block
 from ..store.feature_store import FeatureStore
+from ..store.maintain.derive_again import derive_again
+from ..store.maintain.deviations import Deviations, compared_layers
 from ..store.maintain.report import Report
-from ..store.remote.path import written
+from ..store.schema import ViewRow, scene_geometry
+from ..store.selection import Selection
 from ..store.stored_key import StoredKey
-from ..store.view_groups import layer_group
 from .encoders.base import Encoder, FeatureMap
 from .encoders.registry import create
 from .forward import encode, missing_field
@@ -28,18 +32,16 @@ from .prepare import PreparedView, Request, prepare
 from .run import resolve_device
 from .shards import ShardIndex
 
-STORAGE_ERROR = {"f32": 1e-4, "f16": 2**-9, "bf16": 2**-6, "u8": 2**-4}
 COMPUTE_ERROR = {"float32": 1e-4, "float16": 2**-7, "bfloat16": 2**-4}
-"""Largest relative distances of a token that rounding explains: of storage, and of passes on other devices,
-libraries or batches."""
+"""Largest relative distances of a token that passes on other devices, libraries or batches explain."""
+
+Place = tuple[Block, int]
+"""A view: its block and its place in it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """A view that is extracted again: place `i` of a block."""
-
-    block: Block
-    i: int
+def asked_keys(store: FeatureStore, asked: str | None) -> list[StoredKey]:
+    """The keys that are recomputed."""
+    return [store.stored_key(asked)] if asked else store.keys()
 
 
 def recompute(
@@ -49,47 +51,50 @@ def recompute(
     progress: Progress,
     encoder: Encoder | None = None,
     *,
-    index: ShardIndex,
+    index: ShardIndex | None,
 ) -> None:
-    """Extract `count` views of each key again; deviations and faults go into the report.
+    """Make `count` views of each key again; deviations and faults go into the report.
 
-    The deviation of a layer is the largest |stored - again| / |again| of a token, where |again| is at least
-    the mean of its view: 2-norms over channels.
+    Of features of whole sets, so many sets are encoded again as have `count` views.
 
     Args:
         encoder: to use instead of the one that the key names (for one of your own).
-        index: the packed images.
+        index: the packed images; None where only derived features are asked for.
 
     Raises:
-        StrataError: the shards or the weights cannot be had.
+        StrataError: the weights cannot be had.
     """
     store = FeatureStore.open(report.root)
-    packed = {scene.id: scene for scene in index.scenes}
-    device = resolve_device(config.device)
-    for stored in _keys(store, config.encoder):
-        chosen = _spread(store, stored, count)
-        own = _encoder(stored, chosen, config, encoder).to(device, getattr(torch, stored.key.compute))
-        _Comparison(report, stored, own, device, packed).run(chosen, progress)
+    for stored in asked_keys(store, config.encoder):
+        found = Deviations(report, stored)
+        selection = compared_layers(store, stored, found.say)
+        chosen = [] if selection is None else _spread(selection, count)
+        if stored.key.derived is not None:
+            derive_again(store, stored, chosen, found)
+        elif chosen:
+            assert index is not None
+            device = resolve_device(config.device)
+            own = _encoder(stored, chosen, config, encoder).to(device, getattr(torch, stored.key.compute))
+            _Extraction(stored, own, device, index, found).run(chosen)
+        found.finish()
+        progress.advance(count)
 
 
-def _keys(store: FeatureStore, asked: str | None) -> list[StoredKey]:
-    keys = [store.stored_key(asked)] if asked else store.keys()
-    # Features of sets and derived ones are not made of a view alone.
-    return [stored for stored in keys if stored.key.context == "view" and stored.key.derived is None]
+def _spread(selection: Selection, count: int) -> list[Place]:
+    """Views spread evenly over all that have features; whole sets where views are seen in sets."""
+    every: list[list[Place]] = []
+    for block in selection.parts:
+        views = [(block, i) for i in range(len(block))]
+        together = selection.key.context == "set" and selection.key.derived is None
+        every += [views] if together and views else [[view] for view in views]
+    size = len(every[0]) if every else 1
+    few = min(-(-count // size), len(every))
+    return [view for k in range(few) for view in every[k * len(every) // few]]
 
 
-def _spread(store: FeatureStore, stored: StoredKey, count: int) -> list[Chosen]:
-    """Views spread evenly over all that have features."""
-    try:
-        blocks = store.select(stored.name).parts
-    except SelectionError:
-        return []
-    every = [Chosen(block=block, i=i) for block in blocks for i in range(len(block))]
-    few = min(count, len(every))
-    return [every[k * len(every) // few] for k in range(few)]
-
-
-def _encoder(stored: StoredKey, chosen: list[Chosen], config: VerifyConfig, own: Encoder | None) -> Encoder:
+def _encoder(
+    stored: StoredKey, chosen: Sequence[Place], config: VerifyConfig, own: Encoder | None
+) -> Encoder:
     made = own or create(stored.key.encoder, config.weights or _weights(chosen), stored.key.stride)
     found = made.weights_digest()
     if found != stored.key.weights:
@@ -102,9 +107,10 @@ def _encoder(stored: StoredKey, chosen: list[Chosen], config: VerifyConfig, own:
     return made
 
 
-def _weights(chosen: list[Chosen]) -> str:
+def _weights(chosen: Sequence[Place]) -> str:
     """What the features say they were made with; a path is not kept."""
-    words = {c.block.provenance(layer).get("weights", "hub") for c in chosen[:1] for layer in c.block.layers}
+    block = chosen[0][0]
+    words = {block.provenance(layer).get("weights", "hub") for layer in block.layers}
     word = min(words, default="hub")
     if word != "hub" and not word.startswith("random:"):
         raise ConfigError(
@@ -116,58 +122,47 @@ def _weights(chosen: list[Chosen]) -> str:
     return word
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Maps:
-    """[R * C, D] tokens and [T, D] prefix tokens of a view, one above the other, f32."""
-
-    values: np.ndarray
-
-    @classmethod
-    def of(cls, feature: FeatureMap) -> _Maps:
-        parts = [feature.tokens] if feature.prefix is None else [feature.tokens, feature.prefix]
-        flat = [part[0, 0].float().cpu().numpy().reshape(-1, part.shape[-1]) for part in parts]
-        return cls(values=np.concatenate(flat))
-
-    def deviation(self, stored: np.ndarray) -> float:
-        """The largest relative distance of a token; see `recompute`."""
-        norms = np.linalg.norm(self.values, axis=1)
-        scale = np.maximum(norms, max(float(norms.mean()), 1e-12))
-        return float((np.linalg.norm(stored - self.values, axis=1) / scale).max())
-
-
-class _Comparison:
-    """Of the views of one key."""
+class _Extraction:
+    """Of the views of one key, from the packed images."""
 
     def __init__(
-        self, report: Report, stored: StoredKey, encoder: Encoder, device: str, packed: dict[str, PackedScene]
+        self, stored: StoredKey, encoder: Encoder, device: str, index: ShardIndex, found: Deviations
     ) -> None:
-        self.report, self.stored, self.encoder = report, stored, encoder
-        self.device, self.packed = device, packed
-        self.largest: dict[str, float] = {}
-        self.views, self.skipped = 0, 0
+        self.stored, self.encoder, self.device, self.found = stored, encoder, device, found
+        self.packed = {scene.id: scene for scene in index.scenes}
 
-    def run(self, chosen: list[Chosen], progress: Progress) -> None:
-        for choice in chosen:
-            view = self._prepared(choice)
-            if view is None:
-                self.skipped += 1
-            else:
-                self.views += 1
-                for layer, deviation in self._deviations(choice, view):
-                    self._judge(choice, layer, deviation)
-            progress.advance()
-        self.report.recomputed[self.stored.name] = {
-            "views": self.views,
-            "skipped": self.skipped,
-            "largest_deviation": self.largest,
-        }
+    def run(self, chosen: Sequence[Place]) -> None:
+        of_sets, seen = self.stored.key.context == "set", set[int]()
+        for block, i in chosen:
+            if not of_sets:
+                self._compare(block, [i], block.views[i : i + 1], block.rows[i])
+            elif id(block) not in seen:
+                seen.add(id(block))
+                row = block.scene_row
+                members = block.store.catalog.scene_views(block.bundle, row)
+                self._compare(block, range(len(block)), members, row.start)
 
-    def _prepared(self, choice: Chosen) -> PreparedView | None:
-        """The view, unless the shards have it otherwise than the features do."""
-        block, needs = choice.block, self.encoder.info.needs
-        scene = self.packed.get(block.scene)
-        if scene is None or scene.digest != block.scene_row.digest:
-            return None
+    def _compare(self, block: Block, places: Sequence[int], members: Sequence[ViewRow], first: int) -> None:
+        """Encode views together, the first of them that of row `first`, and judge those of some places."""
+        try:
+            views = self._prepared(block, members)
+        except (SceneError, ShardError) as error:
+            self.found.leave_out(error.what, len(places))
+            return
+        maps = encode(self.encoder, [views], tuple(block.layers), self.device)
+        for i in places:
+            for layer, feature in maps.items():
+                again = _tokens(feature, block.rows[i] - first)
+                self.found.judge(block, i, layer, again, COMPUTE_ERROR[self.stored.key.compute])
+            self.found.compared()
+
+    def _prepared(self, block: Block, members: Sequence[ViewRow]) -> list[PreparedView]:
+        """The views as the encoder sees them.
+
+        Raises:
+            SceneError, ShardError: the shards do not have them as the features do.
+        """
+        scene, needs = self._scene(block), self.encoder.info.needs
         request = Request(
             preprocess=self.stored.key.preprocess,
             grid=block.grid,
@@ -176,33 +171,28 @@ class _Comparison:
             points="token_point_world" in needs,
             depth="depth_m" in needs,
         )
-        try:
-            view = prepare(scene, scene.views[block.positions[choice.i]], request)
-        except (SceneError, ShardError):
-            return None
-        return None if missing_field(view, needs) else view
+        views = [prepare(scene, scene.views[member.position], request) for member in members]
+        lacking = [lacks for view in views if (lacks := missing_field(view, needs))]
+        if lacking:
+            raise SceneError(f"the shards have no {lacking[0]} of it.")
+        return views
 
-    def _deviations(self, choice: Chosen, view: PreparedView) -> Iterator[tuple[str, float]]:
-        block, layers = choice.block, tuple(choice.block.layers)
-        for layer, feature in encode(self.encoder, [[view]], layers, self.device).items():
-            try:
-                parts = [block.tokens(layer, [choice.i])]
-                parts += [block.prefix(layer, [choice.i])] if block.prefix_names(layer) else []
-            except StoreError:
-                continue  # it was named when its bytes were looked at
-            flat = [part[0].astype(np.float32).reshape(-1, part.shape[-1]) for part in parts]
-            yield layer, _Maps.of(feature).deviation(np.concatenate(flat))
+    def _scene(self, block: Block) -> PackedScene:
+        scene = self.packed.get(block.scene)
+        if scene is None:
+            raise SceneError("the shards do not have the scene.")
+        if scene.digest != block.scene_row.digest:
+            raise SceneError("the shards have other images of the scene.")
+        geometry = scene_geometry(scene.geometry_digests)
+        if self.encoder.needs_geometry and geometry != block.scene_row.geometry:
+            raise SceneError("the shards have another geometry of the scene.")
+        return scene
 
-    def _judge(self, choice: Chosen, layer: str, deviation: float) -> None:
-        self.largest[layer] = max(self.largest.get(layer, 0.0), deviation)
-        storage = choice.block.layers[layer]
-        limit = max(STORAGE_ERROR[storage], COMPUTE_ERROR[self.stored.key.compute])
-        if deviation <= limit:
-            return
-        block, place = choice.block, choice.block.places[layer]
-        row = place.rows[choice.i]
-        group = layer_group(block.store, self.stored, place.bundle, layer, storage)
-        folder, spec = written(group.folder), group.array("tokens").spec
-        shard = folder / "tokens" / spec.file(row // spec.unit)
-        what = f"row {row} deviates by {deviation:.2g} from what is extracted again, more than {limit:.2g}."
-        self.report.fault(shard, "numbers", what, [folder / "zarr.json", shard])
+
+def _tokens(feature: FeatureMap, view: int) -> np.ndarray:
+    """[R * C + T, D] f32 of a view of the only set: prefix tokens behind the others."""
+    parts = [feature.tokens] if feature.prefix is None else [feature.tokens, feature.prefix]
+    flat: Iterator[np.ndarray] = (
+        part[0, view].float().cpu().numpy().reshape(-1, part.shape[-1]) for part in parts
+    )
+    return np.concatenate(list(flat))

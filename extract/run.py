@@ -12,23 +12,24 @@ from rich.console import Console
 
 from ..configs.load import command_line
 from ..configs.schema import ExtractConfig
-from ..errors import ConfigError, EncoderError, did_you_mean
+from ..errors import ConfigError, EncoderError, StoreError, did_you_mean, first_few
 from ..progress import Progress
+from ..store.catalog import Catalog
 from ..store.disk_faults import disk_faults
 from ..store.feature_store import FeatureStore
+from ..store.kept_lists import declare_lists
 from ..store.key import FeatureKey
 from ..store.lock import exclusive
-from .commit import device_name
 from .encoders.base import Encoder
 from .encoders.registry import create
 from .extraction import Extraction
+from .local_run import work_locally
 from .plan import Plan, make_plan
 from .run_log import RunLog
 from .shards import ShardIndex
 from .store_lists import keep_sets, keep_splits
 from .tally import Tally
 from .words import resolve_compute
-from .worker import Worker
 
 BACKENDS = ("local", "ray")
 
@@ -42,6 +43,7 @@ class Summary:
         views: in all bundles of the plan.
         computed: views that went through the work in this run.
         reused: views whose features were there.
+        beside: views whose features other runs wrote meanwhile.
         failed: views that should have features and do not.
         missing: views that lack a field which the encoder needs, or whose scene changed.
         bytes: written.
@@ -53,6 +55,7 @@ class Summary:
     views: int
     computed: int
     reused: int
+    beside: int
     failed: int
     missing: int
     bytes: int
@@ -104,12 +107,15 @@ def _carry_out(plan: Plan, config: ExtractConfig, console: Console) -> Summary:
             from .ray_run import work_on_ray
 
             work_on_ray(extraction)
+            beside = 0
         else:
-            _work(extraction)
-    return _summary(plan, tally, log, reused=total - left)
+            work_locally(extraction)
+            beside = max(0, left - tally.views - tally.taken_over)
+            progress.advance(beside)
+    return _summary(plan, tally, log, reused=total - left, beside=beside)
 
 
-def _summary(plan: Plan, tally: Tally, log: RunLog, *, reused: int) -> Summary:
+def _summary(plan: Plan, tally: Tally, log: RunLog, *, reused: int, beside: int) -> Summary:
     failed = {(row["scene"], row["view"]) for row in log.failed}
     rows = {(bundle, row) for bundle, row, _ in tally.failures}
     return Summary(
@@ -117,6 +123,7 @@ def _summary(plan: Plan, tally: Tally, log: RunLog, *, reused: int) -> Summary:
         views=plan.views,
         computed=tally.views,
         reused=reused,
+        beside=beside,
         failed=len(failed),
         missing=len(rows) - len(failed),
         bytes=tally.bytes,
@@ -204,33 +211,32 @@ def _declare(store: FeatureStore, plan: Plan, config: ExtractConfig) -> None:
     info = plan.encoder.info
     store.declare_key(plan.key, info.patch_size, info.depth)
     store.declare_preprocess(plan.key.preprocess, info.patch_size, info.stride)
-    catalog = store.catalog
-    for bundle, views in plan.versions.updated:
+    with exclusive(plan.root):
+        _write_records(store.catalog, plan)
+        keep_splits(plan.root, plan.splits)
+        keep_sets(plan.root, plan.scenes, config, config.sets)
+        declare_lists(plan.root)
+
+
+def _write_records(catalog: Catalog, plan: Plan) -> None:
+    """The records that the plan changes, and those that are not there.
+
+    Raises:
+        StoreError: another run changed one of them since it was planned.
+    """
+    for before, (bundle, views) in zip(plan.versions.before, plan.versions.updated, strict=True):
+        if catalog.bundles.get(bundle.id, before) not in (before, bundle):
+            raise StoreError(
+                "another run changed scenes of the same bundle since this one was planned.",
+                where=catalog.folder / f"{bundle.id}.json",
+                why=f"it holds {first_few(dict.fromkeys(row.id for row in bundle.scenes))}",
+                fix="run the same command again",
+            )
         catalog.write(bundle, views)
     for part in plan.bundles:
         # Not only the new ones: since planning, another process may have removed an unused record.
         if part.new or part.bundle.id not in catalog.bundles:
             catalog.write(part.bundle, part.views)
-    with exclusive(plan.root):
-        keep_splits(plan.root, plan.splits)
-        keep_sets(plan.root, plan.scenes, config, config.sets)
-
-
-def _work(extraction: Extraction) -> None:
-    """Carry the plan out in this process."""
-    plan, config, progress = extraction.plan, extraction.config, extraction.progress
-    worker = Worker(
-        plan,
-        config.batch,
-        extraction.tally,
-        done=progress.advance,
-        before_write=extraction.log.before_write,
-        note=progress.note,
-    )
-    for part in plan.bundles:
-        retry = extraction.retry_rows(part)
-        worker.work(part, retry)
-        extraction.commit(part, device_name(plan.device), again=bool(retry))
 
 
 def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:
@@ -240,6 +246,8 @@ def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:
         f"{summary.key.folder}: {summary.views:,} views, {summary.computed:,} computed, "
         f"{summary.reused:,} were there, {summary.bytes / 1e6:,.1f} MB written"
     )
+    if summary.beside:
+        say(f"{summary.beside:,} views were written by other runs meanwhile")
     if summary.computed:
         say(
             f"[dim]seconds of threads: decode {tally.decode_s:.1f}, encode {tally.encode_s:.1f}, "

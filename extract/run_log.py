@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..errors import StoreError
 from ..store.atomic import read_json, write_atomic, write_json
 from ..store.inside import check_there
 from ..store.lock import exclusive
+from ..store.processes import owner
 from .bundle_pass import GONE
 from .plan import Plan
 from .tally import Tally
@@ -45,7 +45,7 @@ class RunLog:
         self._views = {part.bundle.id: (part.bundle, part.views) for part in plan.bundles}
         self._fixed = {
             "run": self.name,
-            "owner": f"{socket.gethostname()}:{os.getpid()}",
+            "owner": owner(),
             "started": started.isoformat(timespec="seconds"),
             "command": command,
             "key": plan.key.folder,
@@ -117,7 +117,8 @@ class RunLog:
             try:
                 self.write()
             except StoreError:
-                return  # the work itself will meet the same fault and name it
+                # The work will meet the same fault and name it; if not, the run lives on and its heart beats.
+                continue
 
 
 class WorkerLog:
@@ -130,9 +131,9 @@ class WorkerLog:
     """
 
     def __init__(self, root: Path, run: str, key_folder: str) -> None:
-        owner = f"{socket.gethostname()}-{os.getpid()}"
-        self._path = root / "runs" / f"{run}.{owner}.json"
-        self._fixed = {"run": run, "owner": owner, "key": key_folder}
+        writer = owner().replace(":", "-")
+        self._path = root / "runs" / f"{run}.{writer}.json"
+        self._fixed = {"run": run, "owner": writer, "key": key_folder}
         self._failures: Reasons = {}
         self._lock = threading.Lock()
 
@@ -146,14 +147,35 @@ class WorkerLog:
             write_json(self._path, {**self._fixed, "state": "worker", "failures": rows})
 
 
-def earlier_reasons(root: Path, key_folder: str) -> Reasons:
-    """Why views of this key failed in earlier runs: their shards are there, their reasons are here."""
+class OtherReasons:
+    """Why views of a key failed in other runs, earlier ones or beside this: their shards are there already.
+
+    Args:
+        root: the store.
+        key_folder: of the features.
+    """
+
+    def __init__(self, root: Path, key_folder: str) -> None:
+        self._root, self._key_folder = root, key_folder
+        self._read: dict[Path, tuple[tuple[int, int], Reasons]] = {}
+
+    def now(self) -> Reasons:
+        """Records that did not change since they were last looked at are not read again."""
+        for path in self._root.glob("runs/*.json"):
+            # A record that cannot be read costs a reason its words, and no run its work.
+            with contextlib.suppress(OSError):
+                state = path.stat()
+                version = state.st_ino, state.st_mtime_ns
+                if path not in self._read or self._read[path][0] != version:
+                    self._read[path] = version, _reasons(path, self._key_folder)
+        return {where: why for path in sorted(self._read) for where, why in self._read[path][1].items()}
+
+
+def _reasons(path: Path, key_folder: str) -> Reasons:
     reasons: Reasons = {}
-    for path in sorted(root.glob("runs/*.json")):
-        # A record that cannot be read costs a reason its words, and no run its work.
-        with contextlib.suppress(StoreError, AttributeError, TypeError, ValueError):
-            document = read_json(path)
-            if document.get("key") == key_folder:
-                for bundle, row, layer, why in document.get("failures", ()):
-                    reasons[bundle, row, layer] = why
+    with contextlib.suppress(StoreError, AttributeError, TypeError, ValueError):
+        document = read_json(path)
+        if document.get("key") == key_folder:
+            for bundle, row, layer, why in document.get("failures", ()):
+                reasons[bundle, row, layer] = why
     return reasons

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.schema import SetsOptions
-from ..errors import SetsError, first_few
+from ..errors import SetsError, StoreError, first_few
 from ..store.catalog import natural
 from ..store.feature_store import read_split
 from ..store.schema import ViewSet
@@ -24,12 +24,19 @@ def keep_splits(root: Path, splits: Mapping[str, Sequence[str]]) -> None:
     """Put the shards' splits in the store; a split of the same name takes the scenes of both.
 
     Raises:
-        StoreError: a split of that name is there and damaged.
+        StoreError: a split of that name is there and damaged, or another one has its file's name.
     """
     for name, scenes in splits.items():
         path = root / "splits" / f"{name.replace('/', '.')}.json"
-        before = read_split(path).scenes if path.exists() else ()
-        both = sorted({*before, *scenes}, key=natural)
+        before = read_split(path) if path.exists() else Split(name=name, scenes=())
+        if before.name != name:
+            raise StoreError(
+                f"the splits {before.name!r} and {name!r} would lie in one file.",
+                where=path,
+                why="a slash is written as a dot, and some file systems take capital letters for small ones",
+                fix="rename one of them in the metadata of its dataset and pack again",
+            )
+        both = sorted({*before.scenes, *scenes}, key=natural)
         write_if_changed(path, Split(name=name, scenes=tuple(both)).to_dict())
 
 

@@ -10,6 +10,9 @@ class Tally:
     """What a run did: counts, seconds by stage (of threads, so they may add up to more), failures.
 
     Attributes:
+        views: that were computed.
+        taken_over: views whose features were those of an older geometry, too, and were copied.
+        bytes: written.
         decode_s: reading, decoding and placing.
         wait_s: in which the forward passes waited for decoded views, or for room to hand features over.
         encode_s: forward passes and casts, as far as the calling thread takes part.
@@ -19,6 +22,7 @@ class Tally:
     """
 
     views: int = 0
+    taken_over: int = 0
     bytes: int = 0
     decode_s: float = 0.0
     wait_s: float = 0.0

@@ -47,7 +47,7 @@ def run(
     index = _asked_shards(root, config) if recompute else None
     with Progress(told, "verify", bundle_folders(root), unit="folders") as progress:
         report = verify(root, progress)
-    if index is not None:
+    if recompute:
         _recompute(report, config, recompute, told, encoder, index)
     left = drop(report) if repair else report.faults
     if as_json:
@@ -59,17 +59,21 @@ def run(
     return 1 if left else 0
 
 
-def _asked_shards(root: Path, config: VerifyConfig) -> ShardIndex:
-    """The packed images; wrong words are told before the store is read."""
-    if config.shards is None:
-        raise ConfigError(
-            "--recompute needs the packed images.",
-            where="shards",
-            fix="write shards=, the folder that `strata pack` wrote",
-        )
-    if config.encoder:
-        FeatureStore.open(root).stored_key(config.encoder)
-    return ShardIndex.open(config.shards)
+def _asked_shards(root: Path, config: VerifyConfig) -> ShardIndex | None:
+    """The packed images, where they are needed; wrong words are told before the store is read."""
+    from .recompute import asked_keys
+
+    if config.shards is not None:
+        asked_keys(FeatureStore.open(root), config.encoder)
+        return ShardIndex.open(config.shards)
+    if config.encoder and asked_keys(FeatureStore.open(root), config.encoder)[0].key.derived is not None:
+        return None
+    raise ConfigError(
+        "--recompute needs the packed images.",
+        where="shards",
+        why="only derived features are made of what the store holds",
+        fix="write shards=, the folder that `strata pack` wrote",
+    )
 
 
 def _recompute(
@@ -78,7 +82,7 @@ def _recompute(
     count: int,
     console: Console,
     encoder: Encoder | None,
-    index: ShardIndex,
+    index: ShardIndex | None,
 ) -> None:
     from .recompute import recompute
 
@@ -94,6 +98,7 @@ def _lines(report: Report, left: list[Fault], repaired: bool) -> list[str]:
     for key, found in report.recomputed.items():
         largest = ", ".join(f"{layer} {value:.2g}" for layer, value in found["largest_deviation"].items())
         lines.append(f"{key}: {found['views']:,} views again, largest deviation: {largest or 'none'}")
+        lines += [f"{key}: not compared: {what}" for what in found["not_compared"]]
     if report.unfinished:
         lines.append(
             f"{len(report.unfinished):,} parts are not finished; `strata store gc` tells which can go"

@@ -10,7 +10,7 @@ an interruption. They do cross scenes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -25,6 +25,7 @@ from .forward import Sets, encode
 from .lane import Lane
 from .owed import owed_units
 from .plan import BundlePlan, Plan
+from .sharing import Sharing
 from .sink import Sink
 from .tally import Tally
 
@@ -42,6 +43,7 @@ class Worker:
         done: called with the number of views whose features are complete.
         before_write: called before a shard is written (the run record goes first).
         note: called with a line for the user.
+        sharing: with the runs beside this one; None = everything is written, whoever else writes it.
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class Worker:
         done: Callable[[int], None] = lambda views: None,
         before_write: Callable[[], None] = lambda: None,
         note: Callable[[str], None] = lambda text: None,
+        sharing: Sharing | None = None,
     ) -> None:
-        self.plan, self.batch, self.tally = plan, batch, tally
+        self.plan, self.batch, self.tally, self.sharing = plan, batch, tally, sharing
         self._done, self._before_write, self._note = done, before_write, note
         self._halved = False
 
@@ -84,6 +87,7 @@ class Worker:
             sinks = partial(self._sinks, part, writer, retry, units)
             layers = keeper.put(partial(sinks, part.layers)).result()
             others = keeper.put(partial(sinks, part.others)).result()
+            self._take_over(layers.values())
             BundlePass(self, part, layers, others, keeper).run(decoders)
 
     def encode(self, sets: Sets, layers: tuple[str, ...]):
@@ -103,6 +107,13 @@ class Worker:
     def finished(self, views: int) -> None:
         self.tally.views += views
         self._done(views)
+
+    def _take_over(self, layers: Collection[Sink]) -> None:
+        """Count the views that no layer wants any more, because all rows of it were stored already."""
+        rows = set[int]().union(*(sink.owed for sink in layers))
+        rows = rows.difference(*(sink.rows for sink in layers))
+        self.tally.taken_over += len(rows)
+        self._done(len(rows))
 
     def _sinks(
         self,
@@ -133,7 +144,8 @@ class Worker:
         writer.prepare()
         units = owed_units(writer, retry) if units is None else units
         donor = Self(root, spec) if retry and writer.committed else Donor(root, spec, part.bundle)
-        return Sink(writer, submit, [donor], units)
+        # What is computed again is there, and is to be replaced.
+        return Sink(writer, submit, [donor], units, None if retry else self.sharing)
 
     def _timed(self, write: Callable[[], int]) -> int:
         check_there(self.plan.root)

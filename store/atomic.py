@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,15 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreError
 from .disk_faults import explained
+from .processes import alive, machine
 
 if TYPE_CHECKING:
     from .remote.path import Place
 
 Buffer = bytes | bytearray | memoryview
 
-_HOST = re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())
 _COUNTER = itertools.count()
-_PARTIAL = re.compile(rf"\..+\.{_HOST}-(\d+)-\d+\.partial")
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Of network and shared file systems that know no such thing: there a rename is all that can be had."""
+_PARTIAL = re.compile(rf"\..+\.{machine()}-(\d+)-\d+\.partial")
 
 
 def write_atomic(path: Path, parts: Buffer | Iterable[Buffer]) -> None:
@@ -221,21 +222,13 @@ def fsync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(handle)
 
 
 def partial_name(path: Path) -> Path:
     """A temporary name beside `path`, given once."""
-    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{next(_COUNTER)}.partial")
-
-
-def alive(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return path.with_name(f".{path.name}.{machine()}-{os.getpid()}-{next(_COUNTER)}.partial")

@@ -25,6 +25,7 @@ from .layer_place import LayerPlace
 from .layer_tokens import LayerTokens, Rows
 from .pca_fit import Basis, fit_basis
 from .selection import Selection
+from .set_runs import set_digest
 from .stored_key import StoredKey
 
 if TYPE_CHECKING:
@@ -152,8 +153,11 @@ def concat(a: Selection, b: Selection) -> Selection:
 
     The first layer of one goes with the first of the other, and so on; `block5` with `norm` is `block5+norm`.
 
+    Features of whole sets are joined set by set, or with those of views alone, which are then named second.
+
     Raises:
-        SelectionError: they have other numbers of layers, other token grids, or no view in common.
+        SelectionError: they have other numbers of layers, other token grids, or no view in common; or the
+            second alone is of sets.
     """
     mine, theirs = a.key.preprocess, b.key.preprocess
     if len(a.layers) != len(b.layers):
@@ -164,6 +168,10 @@ def concat(a: Selection, b: Selection) -> Selection:
         why = "their tokens lie on other cells of the image"
         raise _unlike(a, b, why, "extract both with the same stride=, of encoders of one patch size")
     pairs, function = list(zip(a.layers, b.layers, strict=True)), Concat()
+    if a.key.context == "view" and b.key.context == "set":
+        raise _unlike(
+            a, b, "a view has other features in each of its sets", "name the features of sets first"
+        )
     blocks = [
         (block, [((block, i), (other, j)) for i, j in pairs], [function] * len(pairs))
         for block, other in _common_views(a, b)
@@ -258,13 +266,14 @@ def _cells(selection: Selection) -> tuple[int, int] | None:
 
 
 def _common_views(a: Selection, b: Selection) -> list[tuple[Block, Block]]:
-    """Parts of blocks of both with the same views."""
-    theirs: dict[str, list[Block]] = {}
+    """Parts of blocks of both with the same views, in the same sets where both are of sets."""
+    theirs: dict[tuple[str, str], list[Block]] = {}
     for block in b.parts:
-        theirs.setdefault(block.scene, []).append(block)
+        theirs.setdefault((block.scene, set_digest(block.bundle, block.scene_row)), []).append(block)
     pairs = []
     for block in a.parts:
-        for other in theirs.get(block.scene, []):
+        of_set = set_digest(block.bundle, block.scene_row) if b.key.context == "set" else ""
+        for other in theirs.get((block.scene, of_set), []):
             at = {(view.position, view.image_digest): j for j, view in enumerate(other.views)}
             keys = [(view.position, view.image_digest) for view in block.views]
             both = [i for i, key in enumerate(keys) if key in at]

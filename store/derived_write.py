@@ -18,10 +18,12 @@ from rich.console import Console
 from ..errors import SelectionError, StoreError
 from ..progress import Progress
 from .array_reader import ArrayReader
+from .atomic import make_folder
 from .block import Block
 from .derived import DerivedPlace, DerivedTokens, Source
 from .feature_store import FeatureStore
 from .layout import GroupSpec, bundle_identity, layer_group, shard_views, unit_views
+from .lock import locked
 from .remote.path import written
 from .schema import Bundle
 from .selection import Selection
@@ -61,9 +63,13 @@ def materialise(derived: Selection, *, storage: str = "f16", console: Console | 
         if not _has(derived, bundle, layer, storage, rows)
     ]
     views = sum(len(rows) for _, _, rows in jobs)
+    root = written(store.root)
     with Progress(console or Console(), "derive", views, unit="maps") as progress:
         for bundle, layer, rows in jobs:
-            _write(derived, bundle, layer, storage, rows, progress)
+            # Rows that are there are read and written again with the new ones: by one process at a time.
+            make_folder(root / "runs")  # a copy of a store has none
+            with locked(root / "runs" / f".derive-{key.id}"):
+                _write(derived, bundle, layer, storage, rows, progress)
     # Opened anew: shards that were open before may have been replaced.
     store = FeatureStore(store.root, store.check)
     return store.select(stored.name, layers=derived.layers, views=_names(derived), storage=storage)

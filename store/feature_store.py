@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, SelectionError, StoreError, did_you_mean, first_few
 from .arrays import group_document
-from .atomic import read_json, remove_abandoned
+from .atomic import is_partial, read_json, remove_abandoned
 from .catalog import Catalog
 from .checks import CHECKS
 from .group import StoredGroup
@@ -97,7 +97,7 @@ class FeatureStore:
             check_folders(root)
             return cls.open(root)
         remove_abandoned(root)
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and (not root.is_dir() or any(not is_partial(path.name) for path in root.iterdir())):
             raise StoreError(
                 "the path is taken by something that is no store.",
                 where=root,
@@ -240,9 +240,14 @@ def _nothing_at(root: Place) -> str:
     return "there is no such folder" if isinstance(root, Path) else "there is no such bucket or folder"
 
 
-def root_document() -> dict[str, Any]:
-    """What the `zarr.json` of every store of this version says."""
-    return group_document({"format": "strata", "version": VERSION})
+def root_document(lists: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+    """What the `zarr.json` of a store of this version says.
+
+    Args:
+        lists: names of splits and of view sets, see `kept_lists.py`; empty ones are not named.
+    """
+    named = {kind: list(names) for kind, names in (lists or {}).items() if names}
+    return group_document({"format": "strata", "version": VERSION, **named})
 
 
 def check_version(root: Place) -> None:

@@ -23,8 +23,15 @@ _WITHOUT = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 def exclusive(root: Path) -> Iterator[None]:
     """Alone, among those who lock the store."""
     make_folder(root / "runs")
-    with _locked(_path(root), os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX):
+    with locked(_path(root)):
         yield
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Alone, among those who lock this file in a folder that is there; gives its handle."""
+    with _locked(path, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as handle:
+        yield handle
 
 
 @contextlib.contextmanager
@@ -42,7 +49,7 @@ def _path(root: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, flags: int, kind: int) -> Iterator[None]:
+def _locked(path: Path, flags: int, kind: int) -> Iterator[int]:
     handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
         try:
@@ -50,6 +57,6 @@ def _locked(path: Path, flags: int, kind: int) -> Iterator[None]:
         except OSError as error:
             if error.errno not in _WITHOUT:
                 raise
-        yield
+        yield handle
     finally:
         os.close(handle)

@@ -35,6 +35,11 @@ def set_runs(catalog: Catalog, rows: Iterable[Run]) -> list[list[Run]]:
     return sorted(found.values(), key=positions)
 
 
+def set_digest(bundle: Bundle, row: SceneRow) -> str:
+    """Of the set that a run of rows is; empty where views are seen alone."""
+    return next((one.digest for one in bundle.sets if one.start <= row.start < one.stop), "")
+
+
 def is_set(view_set: ViewSet, scene: str, views: Iterable[ViewRow]) -> bool:
     """Whether these views of a scene, in this order, are the set's, be it as they were before packing."""
     views = tuple(views)

@@ -36,7 +36,9 @@ class Together:
             self._make_folder(path.parent)
             sweep(path.parent)
             with partial.open("xb", buffering=0) as file:
-                file.write(data)
+                left = memoryview(data)
+                while left:  # a disk with room for a part takes that part
+                    left = left[file.write(left) :]
                 begin_writing(file.fileno(), 0, len(data))
         except OSError as error:
             raise explained(error, path) from error

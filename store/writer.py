@@ -116,6 +116,10 @@ class GroupWriter:
         spec = self.spec.arrays[name]
         return {unit for unit in range(spec.units) if self._whole(name, spec, unit)}
 
+    def has_unit(self, unit: int) -> bool:
+        """Whether all files of a unit are there and whole."""
+        return all(self._whole(name, spec, unit) for name, spec in self.spec.by_unit.items())
+
     def missing_units(self) -> list[int]:
         """Units that are still to be written, in order."""
         specs = self.spec.by_unit

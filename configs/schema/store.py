@@ -37,7 +37,9 @@ class PushConfig(PartOptions):
 class VerifyConfig:
     """Find what is not as it was written; the words are for --recompute."""
 
-    shards: str | None = option(None, "folder that `strata pack` wrote; --recompute needs it")
+    shards: str | None = option(
+        None, "folder that `strata pack` wrote; --recompute needs it, save for derived features"
+    )
     encoder: str | None = option(None, "recompute the features of this encoder only; a name, or name@key")
     weights: str | None = option(
         None, "hub | random:<seed> | path of a checkpoint; none = what the features were made with"

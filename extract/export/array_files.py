@@ -7,6 +7,10 @@ other fields under their name in the format, and the views' names.
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +60,23 @@ def write_safetensors(path: Path, part: Selection, fields: tuple[str, ...]) -> i
         "key": part.stored_key.name,
         "selection": part.fingerprint,
     }
-    with whole_file(path) as partial:
+    with whole_file(path) as partial, _errors_of_the_system():
         save_file(tensors, partial, about)
     return 0
+
+
+@contextmanager
+def _errors_of_the_system() -> Iterator[None]:
+    """The library tells a full disk in words alone; it becomes the error that it is elsewhere."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\bos error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def named_arrays(features: GridFeatures[Any]) -> dict[str, Any]:

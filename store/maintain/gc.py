@@ -62,7 +62,7 @@ def collect(root: Path, garbage: Sequence[Garbage], begun: frozenset[str], conso
     with Progress(console, "gc", len(garbage), unit="items") as progress, disk_faults(root):
         for item in garbage:
             with exclusive(root):
-                aside = set_aside(item.path) if _still(item, root, begun) else None
+                aside = _set_aside(item.path) if _still(item, root, begun) else None
             if aside is not None:
                 remove(aside)
                 removed.append(item)
@@ -93,6 +93,14 @@ def _still(item: Garbage, root: Path, begun: frozenset[str]) -> bool:
         return weight(item.path) == (item.bytes, item.newest_s) and runs_begun(root) == begun
     except FileNotFoundError:
         return False
+
+
+def _set_aside(path: Path) -> Path | None:
+    """None where a writer swept what a dead one left in the same moment."""
+    try:
+        return set_aside(path)
+    except FileNotFoundError:
+        return None
 
 
 def _lines(root: Path, garbage: Sequence[Garbage]) -> list[str]:

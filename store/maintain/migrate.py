@@ -20,6 +20,7 @@ from ..disk_faults import disk_faults
 from ..documents import stamped, write_document
 from ..feature_store import FeatureStore, check_version, root_document, stored_version
 from ..inside import check_folders
+from ..kept_lists import kept_lists
 from ..schema import VERSION
 from ..view_sets import sets_text
 
@@ -49,7 +50,7 @@ def migrate(path: str, console: Console) -> int:
             title = f"version {version} to {version + 1}"
             with Progress(console, title, len(documents), unit="documents") as progress:
                 STEPS[version](root, progress)
-        write_document(root / "zarr.json", root_document())
+        write_document(root / "zarr.json", root_document(kept_lists(root)))
     console.print(f"the store is of version {VERSION} now", highlight=False)
     return 0
 

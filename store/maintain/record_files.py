@@ -11,6 +11,7 @@ from ..atomic import json_text, read_file, read_json
 from ..catalog import Catalog
 from ..documents import document_fault
 from ..feature_store import read_split
+from ..kept_lists import named_lists
 from ..remote import contents
 from ..schema import VERSION, Bundle, SceneViews, ViewRow, make_bundle
 from ..view_sets import read_sampler, read_sets, sets_name, sets_text
@@ -53,7 +54,10 @@ class RecordFiles:
             self._record(bundle_id)
 
     def check_lists(self) -> None:
-        """Splits and view sets."""
+        """Splits and view sets, and that those which the store's own document names are there."""
+        for path in self._lost_lists():
+            what = "the store names it, and it is not there: extracting again writes it, --repair forgets it."
+            self.report.fault(path, "missing", what)
         for path in sorted((self.root / "splits").glob("*.json")):
             if self._sound(path, [path]):
                 self._try(path, lambda p=path: _expect(read_split(p).name.replace("/", "."), p.stem))
@@ -61,21 +65,36 @@ class RecordFiles:
             if self._sound(path, [path], sets_text):
                 self._try(path, lambda p=path: (read_sets(p), _expect(sets_name(read_sampler(p)), p.stem)))
 
+    def _lost_lists(self) -> list[Path]:
+        try:
+            named = named_lists(self.root)
+        except StoreError:
+            return []  # that document is a fault by itself
+        paths = [self.root / kind / f"{name}.json" for kind, names in named.items() for name in names]
+        return [path for path in paths if path.parent.parent == self.root and not path.exists()]
+
     def check_contents(self) -> None:
-        """What a web server would show: that it names no file that is not there, or is of another size."""
+        """What a web server would show: every file that it names is there, as it says."""
         path = self.root / contents.NAME
         if not path.exists():
             return
         self.seen.add(path)
         try:
-            named = contents.parse_contents(path.read_bytes(), path)[0].files
-        except StoreError as error:
-            self.report.fault(path, "damaged", error.why, [path])
+            data = read_file(path)
+            listing, documents = contents.parse_contents(data, path)
+        except (StoreError, OSError) as error:
+            self.report.fault(
+                path, "damaged", error.why if isinstance(error, StoreError) else str(error), [path]
+            )
             return
-        wrong = [name for name, file in named.items() if not _has(self.root / name, file.size)]
+        wrong = [name for name, file in listing.files.items() if not _has(self.root / name, file.size)]
+        wrong += [name for name, text in documents.items() if not _says(self.root / name, text)]
+        sizes = {name: file.size for name, file in listing.files.items()}
         if wrong:
             what = f"it names {first_few(wrong)}, of which the store has no such file: write it again."
             self.report.fault(path, "metadata", what, [path])
+        elif contents.contents_bytes(sizes, documents) != data:
+            self.report.fault(path, "damaged", "its bytes are not those that were written.", [path])
 
     def _record(self, bundle_id: str) -> None:
         record = self.root / "catalog" / f"{bundle_id}.json"
@@ -129,3 +148,7 @@ def _expect(found: str, name: str) -> None:
 
 def _has(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
+
+
+def _says(path: Path, text: bytes) -> bool:
+    return path.is_file() and read_file(path) == text

@@ -20,6 +20,7 @@ from ..key import FeatureKey, Preprocess, Size, pixels_of_grid
 from ..layers import split_stored
 from ..layout import bundle_identity, pixels_folder, points_folder
 from ..schema import Bundle
+from ..stored_key import read_key
 from ..writer import row_labels
 from .group_files import Expected, GroupFiles
 from .heartbeats import live_runs
@@ -53,7 +54,9 @@ def verify(root: Path, progress: Progress | None = None) -> Report:
     records.check_catalog()
     records.check_lists()
     records.check_contents()
-    _Parts(root, report, seen, records, progress).check()
+    parts = _Parts(root, report, seen, records, progress)
+    parts.check()
+    parts.check_points()
     _name_the_rest(report, files, seen)
     report.faults.sort(key=lambda fault: fault.path)
     return report
@@ -73,10 +76,14 @@ class _Parts:
         self.root, self.report, self.seen, self.records = root, report, seen, records
         self.progress = progress
         self.groups = GroupFiles(report, seen)
+        self.needs_points: set[tuple[str, str]] = set()
+        """(folder of points, bundle id) of all features."""
 
     def check(self) -> None:
         for part in PARTS:
             if not (self.root / part).is_dir():
+                continue
+            if self._only_begun(self.root / part):
                 continue
             document = self.groups.document(self.root / part / "zarr.json")
             if document not in (None, group_document({})):
@@ -84,46 +91,66 @@ class _Parts:
             for folder in _folders(self.root / part):
                 self._check_kind(part, folder)
 
+    def check_points(self) -> None:
+        """Every layer was committed after the token points of its bundle."""
+        for folder, bundle_id in sorted(self.needs_points):
+            bundle = self.records.bundles[bundle_id]
+            now = self.root / folder / bundle.geometry_folder
+            if not any((self.root / folder).glob(f"*@{bundle_id}-*")):
+                self.report.fault(now, "missing", "the token points of stored features are missing.")
+            elif not now.exists():
+                what = "the token points of the geometry of now are still to be written"
+                self.report.unfinished[self.report.relative(now)] = what
+
     def _check_kind(self, part: str, folder: Path) -> None:
         """A key's folder, or a preprocessing's."""
         path = folder / "zarr.json"
+        if self._only_begun(folder):
+            return
         document = self.groups.document(path)
-        pixels_of = None
+        pixels_of = points = None
         if document is not None:
             try:
                 name, pixels_of = _named(part, document["attributes"])
                 if name != folder.name:
                     raise ValueError(f"its fields belong to {name}")
+                points = read_key(folder).points_folder if part == "features" else None
             except (StrataError, KeyError, TypeError, ValueError, AttributeError) as error:
                 why = error.what if isinstance(error, StrataError) else str(error)
                 self.report.fault(path, "metadata", f"it is not what it should be: {why}.", [path])
         for bundle_folder in _folders(folder):
-            self._check_bundle(part, bundle_folder, pixels_of)
+            committed = self._check_bundle(part, bundle_folder, pixels_of)
+            if points and committed:
+                self.needs_points.add((points, bundle_identity(bundle_folder.name)[0]))
             if self.progress is not None:
                 self.progress.advance()
 
-    def _check_bundle(self, part: str, folder: Path, pixels_of: PixelsOf | None) -> None:
+    def _check_bundle(self, part: str, folder: Path, pixels_of: PixelsOf | None) -> bool:
+        """Whether it is a bundle of the catalog with something that readers see."""
         bundle_id, geometry = bundle_identity(folder.name)
         bundle = self.records.bundles.get(bundle_id)
         if bundle is None:
             if bundle_id:
                 self._without_record(folder, bundle_id)
-            return
+            return False
         if folder.name not in (bundle.folder, f"{bundle.folder}-{geometry}"):
             self.report.fault(folder, "foreign", f"the folder of this bundle is called {bundle.folder}.")
         expected = self._expected(bundle, geometry, pixels_of)
         if part != "features":
             images = _IMAGES if geometry is None else _GEOMETRY
-            if self._committed(folder):
+            committed = self._committed(folder)
+            if committed:
                 self.groups.check(folder, images if part == "pixels" else _POINTS, expected)
                 self.groups.labels(folder, expected)
-            return
+            return committed
         layers = [path for path in _folders(folder) if path.name not in ("view", "scene")]
-        if [path for path in layers if self._committed(path) and self._check_layer(path, expected)]:
+        committed = [path for path in layers if self._committed(path) and self._check_layer(path, expected)]
+        if committed:
             self.groups.document(folder / "zarr.json")
             self.groups.labels(folder, expected)
         else:
             self._unfinished(folder)
+        return bool(committed)
 
     def _check_layer(self, folder: Path, expected: Expected) -> bool:
         try:
@@ -144,6 +171,13 @@ class _Parts:
             attributes["scene_geometry"] = {row.id: row.geometry for row in bundle.scenes}
         labels = row_labels(bundle, self.records.views[bundle.id])
         return Expected(sizes=sizes, labels=labels, attributes=attributes)
+
+    def _only_begun(self, folder: Path) -> bool:
+        """Whether a folder has neither its document nor anything else yet."""
+        if (folder / "zarr.json").exists() or _folders(folder):
+            return False
+        self._unfinished(folder)
+        return True
 
     def _committed(self, folder: Path) -> bool:
         if (folder / "zarr.json").exists():

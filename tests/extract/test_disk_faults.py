@@ -1,11 +1,10 @@
-"""Full, read-only and vanished disks, two writers of one store: clear errors, nothing lost."""
+"""Full, read-only and vanished disks: clear errors, nothing lost."""
 
 from __future__ import annotations
 
 import errno
 import os
 import subprocess
-import threading
 
 import pytest
 from strata.errors import DiskFullError, StoreError
@@ -143,35 +142,6 @@ def test_a_store_that_leads_out_is_not_written_to(pipeline, tmp_path):
     with pytest.raises(StoreError, match="leads out"):
         pipeline.extract(layers=["block0"])
     assert sorted(outside.rglob("*")) == before
-
-
-def test_two_writers_of_one_unit_are_both_right(pipeline, whole, tree, colour):
-    fill(pipeline)
-    pipeline.extract(layers=["norm"])  # packs, so that the two only extract
-    both, done = threading.Barrier(2, timeout=60), []
-
-    def waiting():
-        encoder, first = colour(), [True]
-
-        def together(tokens):
-            if first and first.pop():
-                both.wait()  # both have planned the same units by now
-            return tokens
-
-        encoder.poison = together
-        return encoder
-
-    def work():
-        done.append(pipeline.extract(waiting(), layers=["block0"], storage="f16"))
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [summary.computed for summary in done] == [4, 4]
-    assert verify(pipeline.root).faults == []
-    assert tree(pipeline.root) == tree(whole.root)
 
 
 def test_a_new_folder_is_synced_into_the_one_above(tmp_path, monkeypatch):

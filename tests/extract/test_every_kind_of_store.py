@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import re
+import shutil
 import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +23,11 @@ from strata.extract.sets_command import make
 from strata.store.feature_store import FeatureStore
 from strata.store.maintain.garbage import find_garbage
 from strata.store.maintain.verify import verify
-from strata.store.remote.commands import pull
+from strata.store.remote.commands import pull, write_contents
+from strata.store.remote.contents import NAME as CONTENTS
 
 QUIET = Console(quiet=True)
+PLACES = 100
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +63,60 @@ def keys(root: Path):
     return FeatureStore.open(root).keys()
 
 
+def kind_of(name: str) -> str:
+    """What a file is, whichever bundle, scene or layer it belongs to; encoders keep their names."""
+    for pattern, word in (
+        (r"/[^/]+@[0-9a-f]{16}-[0-9a-f]{8}/", "/BUNDLE-G/"),
+        (r"/[^/]+@[0-9a-f]{16}/", "/BUNDLE/"),
+        (r"/[0-9a-f]{16}(?=[.])", "/BUNDLE"),
+        (r"/crop-aspect4@[0-9a-f]{6}(-p14)?(s7)?", "/PREPROCESS"),
+        (r"@[0-9a-f]{12}/", "/"),
+        (r"^(sets|splits)/.*", r"\1/NAME.json"),
+        (r"(BUNDLE|BUNDLE-G)/(norm|frame0|block1.keys|block0)(@u8)?/", r"\1/LAYER\3/"),
+        (r"/c[.][0-9.]+$", "/c"),
+    ):
+        name = re.sub(pattern, word, name)
+    return name
+
+
+def files(root: Path) -> dict[str, list[Path]]:
+    """All that a store is made of, by kind; `runs/` tells what happened, and nobody needs it."""
+    by_kind = defaultdict(list)
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.parent.name != "runs":
+            by_kind[kind_of(path.relative_to(root).as_posix())].append(path)
+    return by_kind
+
+
+@contextmanager
+def changed(path: Path, data: bytes | None) -> Iterator[None]:
+    """A file with other bytes, or gone; as it was when the block ends."""
+    before = path.read_bytes() if path.exists() else None
+    try:
+        put(path, data)
+        yield
+    finally:
+        put(path, before)
+
+
+def put(path: Path, data: bytes | None) -> None:
+    path.unlink() if data is None else path.write_bytes(data)
+
+
+@pytest.fixture
+def shown(root: Path) -> Iterator[Path]:
+    """With what a web server needs of it."""
+    write_contents(str(root), QUIET)
+    yield root
+    (root / CONTENTS).unlink()
+
+
+def named(root: Path) -> set[str]:
+    """Whatever is wrong with a store, or is not finished."""
+    report = verify(root)
+    return {*(fault.path for fault in report.faults), *report.unfinished}
+
+
 def test_every_kind_is_there(root):
     found = keys(root)
     assert len(found) == 5
@@ -65,6 +127,45 @@ def test_every_kind_is_there(root):
 
 def test_verify_finds_nothing(root):
     assert verify(root).faults == []
+
+
+def test_each_of_a_hundred_places_is_found_and_named(shown):
+    rng, by_kind = random.Random(7), files(shown)
+    kinds = sorted(by_kind)
+    rng.shuffle(kinds)
+    assert 60 < len(kinds) <= PLACES
+    for kind in [*kinds, *rng.sample(kinds, PLACES - len(kinds))]:
+        path = rng.choice(by_kind[kind])
+        data, how = path.read_bytes(), rng.choice(["flip", "flip", "flip", "cut", "foreign"])
+        if how == "foreign":
+            path = path.with_name(f"{path.name}.{rng.choice(['tmp', 'old', 'json'])}")
+        elif how == "cut":
+            data = data[: rng.randrange(len(data))]
+        else:
+            at = rng.randrange(len(data))
+            data = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+        with changed(path, data):
+            assert path.relative_to(shown).as_posix() in named(shown), f"{how} {path}"
+    assert named(shown) == set()
+
+
+def test_each_kind_of_file_that_is_lost_is_missed(shown):
+    (shown / CONTENTS).unlink()
+    assert named(shown) == set(), "it is there on request only, and made of the rest"
+    for kind, paths in files(shown).items():
+        with changed(paths[0], None):
+            name, group = (path.relative_to(shown).as_posix() for path in (paths[0], paths[0].parent))
+            # A group without its own document is one that was not finished.
+            assert {name, group} & named(shown), kind
+    write_contents(str(shown), QUIET)
+
+
+def test_token_points_that_are_lost_as_a_whole_are_missed(root, tmp_path):
+    for folder in (path for path in root.glob("points/*/*@*") if path.is_dir()):
+        away = shutil.move(folder, tmp_path / folder.name)
+        (fault,) = verify(root).faults
+        assert (fault.path, fault.kind) == (folder.relative_to(root).as_posix(), "missing")
+        shutil.move(away, folder)
 
 
 def test_gc_leaves_everything(root):

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from strata.errors import SelectionError
+from strata.errors import SelectionError, StoreError
+from strata.extract import run
 from strata.extract.scenes.exr import write_exr
 from strata.extract.scenes.scene import Blob
 from strata.store.feature_store import FeatureStore
+from strata.store.maintain.verify import verify
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_mended_depth_costs_that_scene_for_an_encoder_that_needs_points(filled, 
 def test_before_mended_geometry_is_extracted_the_old_is_not_served(filled, colour, monkeypatch):
     computed(filled, colour)
     filled.change("d", mended)
-    monkeypatch.setattr("strata.extract.run._work", lambda *args: None)
+    monkeypatch.setattr("strata.extract.run.work_locally", lambda *args: None)
     computed(filled, colour)
     block = select(filled).scene("toy/d").parts[0]
     assert block.tokens("norm").shape[0] == 3
@@ -202,3 +204,30 @@ def test_views_kept_later(filled, colour):
     assert computed(filled, colour, views="all") == 0
     assert select(filled).parts[0].images().shape == (3, 16, 24, 3)
     assert select(filled).parts[0].geometry().depth_m.shape == (3, 16, 24)
+
+
+def test_what_another_run_mended_since_planning_is_not_lost(filled, colour, monkeypatch):
+    """Two runs with other shards, each of which mends one scene of the same bundle."""
+    computed(filled, colour)
+    bundle = next(b for b in FeatureStore.open(filled.root).catalog.bundles.values() if len(b.scenes) > 1)
+    one, other = (row.id.partition("/")[2] for row in bundle.scenes[:2])
+    declare, mended_scenes = run._declare, filled.source.scenes
+
+    def slow(store, plan, config):
+        """Between planning and the records, the other run begins and ends."""
+        monkeypatch.setattr(run, "_declare", declare)
+        filled.source.scenes = dict(before)
+        filled.change(other, mended)
+        computed(filled, colour)
+        declare(FeatureStore.create(plan.root), plan, config)
+
+    before = dict(mended_scenes)
+    filled.change(one, mended)
+    mine = filled.source.scenes
+    monkeypatch.setattr(run, "_declare", slow)
+    with pytest.raises(StoreError, match="another run changed") as caught:
+        computed(filled, colour)
+    assert "run the same command again" in caught.value.fix
+    assert verify(filled.root).faults == []
+    filled.source.scenes = mine
+    computed(filled, colour)

@@ -9,6 +9,7 @@ import pytest
 from strata.errors import DiskFullError
 from strata.store import atomic
 from strata.store.feature_store import FeatureStore
+from strata.store.processes import machine
 
 
 class Killed(BaseException):
@@ -131,7 +132,7 @@ def test_abandoned_temporary_files_are_removed(pipeline):
     fill(pipeline)
     pipeline.extract(layers=["block0"])
     folder = next(pipeline.root.glob("features/*/*"))
-    left = folder / "norm" / "tokens" / f".c.0.0.0.0.{atomic._HOST}-999999999-0.partial"
+    left = folder / "norm" / "tokens" / f".c.0.0.0.0.{machine()}-999999999-0.partial"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     pipeline.extract(layers=["norm"])

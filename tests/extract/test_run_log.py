@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
-from strata.errors import SceneError
+from strata.errors import SceneError, StoreError
 from strata.extract import bundle_pass, run_log
-from strata.extract.run_log import earlier_reasons
+from strata.extract.run_log import OtherReasons
 
 
 def records(pipeline) -> list[dict]:
@@ -46,8 +47,6 @@ def test_it_runs_while_it_runs_and_is_interrupted_when_it_is(pipeline, monkeypat
 
 
 def test_the_heart_beats(pipeline, monkeypatch):
-    import threading
-
     pipeline.add("a")
     beaten, write = threading.Event(), run_log.RunLog.write
 
@@ -62,6 +61,25 @@ def test_the_heart_beats(pipeline, monkeypatch):
     pipeline.extract()
     assert beaten.is_set()
     assert [thread.name for thread in threading.enumerate() if "_beat" in thread.name] == []
+
+
+def test_the_heart_beats_on_after_a_fault_of_the_disk(pipeline, monkeypatch):
+    pipeline.add("a")
+    beats, twice, write = [], threading.Event(), run_log.RunLog.write
+
+    def failing_once(log):
+        if threading.current_thread() is not threading.main_thread():
+            beats.append(log.name)
+            if len(beats) == 1:
+                raise StoreError("the file cannot be written.")
+            twice.set()
+        write(log)
+
+    monkeypatch.setattr(run_log, "HEARTBEAT_S", 0.001)
+    monkeypatch.setattr(run_log.RunLog, "write", failing_once)
+    monkeypatch.setattr("strata.extract.extraction.commit_bundle", lambda *a, **k: twice.wait(60))
+    pipeline.extract()
+    assert twice.is_set()
 
 
 @pytest.fixture
@@ -98,11 +116,11 @@ def test_failed_views_are_listed(broken):
 def test_reasons_of_earlier_runs_are_of_the_same_key(broken):
     summary = broken.extract()
     (record,) = records(broken)
-    assert earlier_reasons(broken.root, summary.key.folder) == {
+    assert OtherReasons(broken.root, summary.key.folder).now() == {
         (record["bundles"][0], 2, None): "002 cannot be decoded.",
         (record["bundles"][0], 4, None): "001 cannot be decoded.",
     }
-    assert earlier_reasons(broken.root, "other@000000000000") == {}
+    assert OtherReasons(broken.root, "other@000000000000").now() == {}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +129,7 @@ def test_reasons_of_earlier_runs_are_of_the_same_key(broken):
 def test_a_damaged_record_stops_nobody(broken, text):
     summary = broken.extract()
     (broken.root / "runs" / "0.json").write_text(text.replace("KEY", summary.key.folder))
-    assert len(earlier_reasons(broken.root, summary.key.folder)) == 2
+    assert len(OtherReasons(broken.root, summary.key.folder).now()) == 2
 
 
 def test_views_that_lack_a_field_are_no_failures(pipeline, colour):

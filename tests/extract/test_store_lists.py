@@ -44,6 +44,8 @@ def test_a_split_takes_the_scenes_of_both_shards(tmp_path):
         name="test/toy", scenes=("toy/a", "toy/s9", "toy/s10")
     )
     assert (tmp_path / "splits" / "train.json").exists()
+    with pytest.raises(StoreError, match="one file"):
+        keep_splits(tmp_path, {"test.toy": ("toy/b",)})
     before = path.stat().st_ino
     keep_splits(tmp_path, {"test/toy": ("toy/a",)})
     assert path.stat().st_ino == before

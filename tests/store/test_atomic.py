@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from strata.store.atomic import (
     write_atomic,
     write_json,
 )
+from strata.store.processes import machine
 
 
 def test_parts_become_one_file(tmp_path):
@@ -134,16 +136,16 @@ def test_json_comes_back_and_damage_is_named(tmp_path):
 def test_temporary_files_of_the_dead_are_removed(tmp_path):
     dead, alive = 999_999_999, os.getpid()
     names = {
-        f".c.0.{atomic._HOST}-{dead}-0.partial": False,
-        f".c.0.{atomic._HOST}-{alive}-0.partial": True,
+        f".c.0.{machine()}-{dead}-0.partial": False,
+        f".c.0.{machine()}-{alive}-0.partial": True,
         f".c.0.elsewhere-{dead}-0.partial": True,
         "c.0": True,
     }
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    (tmp_path / f".d.{atomic._HOST}-{dead}-1.partial").mkdir()
+    (tmp_path / f".d.{machine()}-{dead}-1.partial").mkdir()
     remove_abandoned(tmp_path)
-    assert not (tmp_path / f".d.{atomic._HOST}-{dead}-1.partial").exists()
+    assert not (tmp_path / f".d.{machine()}-{dead}-1.partial").exists()
     assert {name: (tmp_path / name).exists() for name in names} == names
     remove_abandoned(Path(tmp_path / "none"))
 
@@ -164,3 +166,18 @@ def test_a_library_s_file_is_whole_or_not_there(tmp_path):
         fails()
     assert path.read_bytes() == b"first"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_a_file_system_that_syncs_no_folders_is_written_to(tmp_path, monkeypatch):
+    sync = os.fsync
+
+    def files_alone(handle):
+        if Path(os.readlink(f"/proc/self/fd/{handle}")).is_dir():
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(handle)
+
+    monkeypatch.setattr(atomic.os, "fsync", files_alone)
+    write_atomic(tmp_path / "a" / "file", b"x")
+    with whole_folder(tmp_path / "b") as folder:
+        (folder / "file").write_bytes(b"y")
+    assert [(tmp_path / name / "file").read_bytes() for name in "ab"] == [b"x", b"y"]

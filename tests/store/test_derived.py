@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
+from rich.console import Console
 from strata.errors import SelectionError, StoreError
+from strata.store import derived_write
 from strata.store.derived import concat, l2, pca
 from strata.store.derived_write import materialise
 from strata.store.feature_store import FeatureStore
@@ -194,3 +198,21 @@ def test_a_call_that_was_broken_off_is_continued(filled, console, tree, monkeypa
         path.rename(tmp_path / path.name)
     materialise(every, console=console)
     assert {name: data for name, data in tree(filled.root).items() if "colour-l2" in name} == interrupted
+
+
+def test_views_that_two_derive_at_once_are_all_kept(filled, monkeypatch):
+    first, second = (l2(select(filled, scene=name, layers=["norm"])) for name in "ab")
+    made_map, others = derived_write._made_map, []
+
+    def meanwhile(*args):
+        if not others:
+            others.append(threading.Thread(target=materialise, args=(second,), kwargs=quiet))
+            others[0].start()
+            others[0].join(1)  # it ends in this time where nobody keeps it waiting
+        return made_map(*args)
+
+    quiet = {"console": Console(quiet=True)}
+    monkeypatch.setattr(derived_write, "_made_map", meanwhile)
+    materialise(first, **quiet)
+    others[0].join()
+    assert {block.scene for block in select(filled, "colour-l2").parts if len(block)} == {"toy/a", "toy/b"}

@@ -53,9 +53,10 @@ def test_a_path_that_is_taken(tmp_path):
 
 
 def test_what_a_killed_creation_left_does_not_take_the_path(tmp_path):
-    from strata.store.atomic import _HOST
+    from strata.store.processes import machine
 
-    (tmp_path / f".zarr.json.{_HOST}-999999999-0.partial").write_text("{")
+    (tmp_path / f".zarr.json.{machine()}-999999999-0.partial").write_text("{")
+    (tmp_path / ".zarr.json.elsewhere-7-0.partial").write_text("{")
     assert FeatureStore.create(tmp_path).keys() == []
     assert FeatureStore.create(tmp_path).root == tmp_path
 

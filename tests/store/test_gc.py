@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 from strata.errors import ConfigError
-from strata.store import atomic
 from strata.store.atomic import read_json, write_json
 from strata.store.feature_store import FeatureStore
+from strata.store.maintain import gc as gc_module
 from strata.store.maintain.garbage import find_garbage
 from strata.store.maintain.gc import collect, gc, seconds
 from strata.store.maintain.heartbeats import live_runs, runs_begun
 from strata.store.maintain.verify import verify
+from strata.store.processes import machine
 
 
 @pytest.fixture
@@ -106,13 +107,18 @@ def test_what_a_live_run_names_stays(filled):
     (layer / "zarr.json").unlink()
     path = next(filled.root.glob("runs/*.json"))
     document = {**read_json(path), "state": "running", "heartbeat": datetime.now(UTC).isoformat()}
-    write_json(path, {**document, "owner": f"{os.uname().nodename}:{os.getpid()}"})
+    write_json(path, {**document, "owner": f"{machine()}:{os.getpid()}"})
     assert [run.name for run in live_runs(filled.root)] == [document["run"]]
     assert found(filled) == {}
-    write_json(path, {**document, "owner": f"{os.uname().nodename}:999999999"})
+    write_json(path, {**document, "owner": f"{machine()}:999999999"})
     assert "features" in found(filled)
     old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-    write_json(path, {**document, "owner": "elsewhere:1", "heartbeat": old})
+    elsewhere = {**document, "owner": "elsewhere:1", "heartbeat": old}
+    write_json(path, elsewhere)
+    assert found(filled) == {}  # its record was just written: the clock of its machine is wrong
+    os.utime(path, (time.time() - 3600,) * 2)
+    assert "features" in found(filled)
+    write_json(path, {**elsewhere, "state": "finished"})
     assert "features" in found(filled)
 
 
@@ -127,10 +133,27 @@ def test_nothing_goes_once_a_run_has_begun(filled):
 
 def test_what_a_process_is_writing_stays(filled):
     for pid, kept in ((os.getpid(), True), (999_999_999, False)):
-        partial = filled.root / f".zarr.json.{atomic._HOST}-{pid}-0.partial"
+        partial = filled.root / f".zarr.json.{machine()}-{pid}-0.partial"
         partial.write_bytes(b"half")
         command(filled, delete=True)
         assert partial.exists() is kept
+
+
+def test_what_a_writer_sweeps_in_the_same_moment_is_gone_all_the_same(filled, monkeypatch):
+    left = [filled.root / f".zarr.json.{machine()}-999999999-{n}.partial" for n in range(2)]
+    for path in left:
+        path.write_bytes(b"half")
+    still = gc_module._still
+
+    def swept(item, *args):
+        found = still(item, *args)
+        left[0].unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(gc_module, "_still", swept)
+    garbage = find_garbage(filled.root, time.time() + 1)
+    removed = collect(filled.root, garbage, runs_begun(filled.root), Console(file=io.StringIO()))
+    assert [item.path for item in removed] == [left[1]]
 
 
 def test_ages():

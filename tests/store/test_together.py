@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 
 import pytest
 from strata.errors import DiskFullError
+from strata.store.processes import machine
 from strata.store.together import together
 
 
@@ -84,12 +86,27 @@ def test_a_full_disk_leaves_no_temporary_file(tmp_path, monkeypatch, call):
 
 
 def test_temporary_files_of_dead_processes_are_swept(tmp_path, monkeypatch):
-    from strata.store import atomic
-
     folder = tmp_path / "folder"
     folder.mkdir()
-    dead = folder / f".x.{atomic._HOST}-{2**22 + 1}-0.partial"
+    dead = folder / f".x.{machine()}-{2**22 + 1}-0.partial"
     dead.write_bytes(b"")
     with together() as files:
         files.write(folder / "b", b"x")
     assert os.listdir(folder) == ["b"]
+
+
+def test_a_write_that_takes_a_part_is_gone_on_with(tmp_path, monkeypatch):
+    """As of a disk with room for a part, which says no to the rest alone."""
+    opened = Path.open
+
+    class Halves(io.FileIO):
+        def write(self, data):
+            return super().write(data[: max(1, len(data) // 2)])
+
+    def halving(path, mode="r", *args, **words):
+        return Halves(path, "x") if mode == "xb" else opened(path, mode, *args, **words)
+
+    monkeypatch.setattr(Path, "open", halving)
+    with together() as files:
+        files.write(tmp_path / "a", b"0123456789")
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
