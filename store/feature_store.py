@@ -17,7 +17,7 @@ from .inside import check_folders
 from .key import FeatureKey, Preprocess, canonical_json
 from .layout import pixels_folder, points_folder
 from .remote.cache import BlockCache
-from .remote.path import Place, place_of, written
+from .remote.path import Place, RemotePath, place_of, written
 from .schema import VERSION, ViewSet
 from .shard_io import OpenShards
 from .split_lists import Split
@@ -59,6 +59,7 @@ class FeatureStore:
         *,
         storage_options: Mapping[str, Any] | None = None,
         cache: BlockCache | None = None,
+        whole_files: bool = False,
     ) -> FeatureStore:
         """An existing store.
 
@@ -68,9 +69,10 @@ class FeatureStore:
             check: see the class.
             storage_options: for fsspec, such as `{"endpoint_url": ..., "anon": True}`.
             cache: keeps what was read from elsewhere; None = STRATA_CACHE, of STRATA_CACHE_BYTES.
+            whole_files: parts of files will not be asked for, so that any web server will do.
 
         Raises:
-            StoreError: there is none, or it is of another version.
+            StoreError: there is none, it is of another version, or its web server has no byte ranges.
             RemoteError: the place cannot be reached, or refuses.
             ConfigError: the URL is of a kind that is not installed.
         """
@@ -83,6 +85,8 @@ class FeatureStore:
                 fix="give the path that `strata extract run store=` wrote to",
             )
         check_version(root)
+        if isinstance(root, RemotePath) and not whole_files:
+            root.place.check_ranges()
         return cls(root, check)
 
     @classmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import LayerError, SelectionError, did_you_mean, first_few
+from ..errors import LayerError, SelectionError, StaleError, did_you_mean, first_few
 from .block import Block
 from .feature_store import FeatureStore
 from .filters import ViewFilter, scene_ids
@@ -172,7 +172,7 @@ def _storage(have: tuple[str, ...], asked: str | None, layer: str, stored: Store
 def _nothing(selection: Selection, asked: str | None) -> SelectionError:
     stale, scenes = selection.stale, selection.store.catalog.rows
     if stale:
-        return SelectionError(
+        return StaleError(
             f"{first_few(stale)} changed since these features were extracted.",
             where=selection.stored_key.name,
             why="the stored rows are stale",
