@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ProbeError, SelectionError, StrataError
 from ..progress import Progress
+from ..store.extract_command import extract_command
 from ..store.feature_store import FeatureStore
 from ..store.key import digest
 from ..store.remote.path import Place
@@ -20,7 +21,7 @@ from .correspondence_table import print_table
 from .depth_check import depth_record
 from .run_records import Part, check_same_run, describe_run, part_path, read_part, write_part, write_records
 from .set_pictures import paint_sets
-from .set_views import PlacedSet, place_sets
+from .set_views import NOT_TOGETHER, PlacedSet, place_sets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,9 +85,12 @@ class CorrespondenceRun:
         records = [record for job in jobs if job.path in parts for record in parts[job.path].records]
         for part in parts.values():
             self.skipped.update(part.skipped)
+        to_add = self._ways_to_add(selections)
         self._say_skipped()
         if not any(record.encoder for record in records):
-            raise self._nothing_scored()
+            raise self._nothing_scored(to_add)
+        for command in to_add:
+            self._say(f"to add these sets: {command}")
         write_records(self.out, records)
         paint_sets(self.out, selections, self.sets, self.config.pictures, self._say)
         print_table(records, self.console, seed=self.config.seed, resamples=self.config.resamples)
@@ -178,12 +182,23 @@ class CorrespondenceRun:
         for reason, count in sorted(self.skipped.items()):
             self._say(f"skipped {count:,}: {reason}")
 
-    def _nothing_scored(self) -> ProbeError:
+    def _ways_to_add(self, selections: list[Selection]) -> list[str]:
+        """The commands that extract the sets which encoders of whole sets have not seen."""
+        sets = self.config.sets or str(self.out / "sets.json")
+        return [
+            extract_command(self.store, one.stored_key, sets=sets)
+            for one in selections
+            if one.key.context == "set"
+            and (self.skipped[NOT_TOGETHER] or self.sets.keys().isdisjoint(one.scenes))
+        ]
+
+    def _nothing_scored(self, to_add: list[str]) -> ProbeError:
         return ProbeError(
             "no view set could be scored.",
             where=self.store.root,
             why="\n".join(sorted(self.skipped)) or "the selection and the sets share no scene",
-            fix="make sets of these scenes (`strata sets make`); they need depth and poses",
+            fix="\n".join(to_add)
+            or "make sets of these scenes (`strata sets make`); they need depth and poses",
         )
 
 

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from ..configs.schema import ListConfig
 from ..errors import LayerError, SelectionError
+from .extract_command import made_by
 from .feature_store import FeatureStore
-from .group import StoredGroup
 from .key import canonical_json
 from .remote.path import Place
 from .selection import Selection
@@ -115,7 +115,8 @@ def info(path: str, console: Console) -> int:
 def _say_key(store: FeatureStore, stored: StoredKey, say) -> None:
     say(f"\n{stored.name}  patch {stored.patch_size}, {stored.depth} blocks")
     say(f"  hashed    {canonical_json(stored.key.to_dict())}")
-    say(f"  made by   {_provenance(store, stored)}")
+    made = ", ".join(f"{name} {value}" for name, value in made_by(store, stored).items())
+    say(f"  made by   {made}")
     try:
         selection = store.select(stored.name)
     except SelectionError as error:
@@ -137,17 +138,6 @@ def _layer_text(stored: StoredKey, layer: str, selection: Selection) -> str:
     storages = sorted({s for layers in stored.bundles.values() for s in layers.get(layer, ())})
     width = f" {selection.parts[0].width(layer)}" if layer in selection.layers else " (some scenes)"
     return f"{layer}{width} {'+'.join(storages)}"
-
-
-def _provenance(store: FeatureStore, stored: StoredKey) -> str:
-    folder = store.root / "features" / stored.folder
-    group = next(
-        path.parent.parent
-        for path in sorted(folder.glob("*/*/tokens/zarr.json"))
-        if (path.parent.parent / "zarr.json").exists()
-    )
-    made = StoredGroup(group).array_attributes("tokens").get("provenance", {})
-    return ", ".join(f"{name} {value}" for name, value in made.items())
 
 
 def _size(path: Place) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..configs.schema import TrainVGGTConfig
-from ..errors import ConfigError, LayerError, TrainError, did_you_mean
+from ..errors import ConfigError, TrainError, did_you_mean
 from ..extract.scenes.scene import Scene
 from ..store.feature_store import FeatureStore
 from ..store.key import digest
@@ -98,7 +98,7 @@ def _online(config: TrainVGGTConfig, say: Say) -> TrainingData:
 def _stored(config: TrainVGGTConfig, say: Say) -> TrainingData:
     path = _given(config.store, "store", config)
     store = FeatureStore.open(path)
-    selection = _selected(store, _given(config.encoder, "encoder", config), config.layer, path)
+    selection = store.select(_given(config.encoder, "encoder", config), layers=[config.layer])
     if selection.key.context == "set":
         raise ConfigError(
             f"{selection.key.encoder} cannot be the patch embedding of VGGT.",
@@ -132,20 +132,6 @@ def _stored(config: TrainVGGTConfig, say: Say) -> TrainingData:
         fingerprint=digest([selection.fingerprint, [one.digest for one in sets]]),
         selection=selection,
     )
-
-
-def _selected(store: FeatureStore, encoder: str, layer: str, path: str) -> Selection:
-    try:
-        return store.select(encoder, layers=[layer])
-    except LayerError as error:
-        name = encoder.partition("@")[0]
-        raise LayerError(
-            f"the store has no {layer} of {name}.",
-            where=path,
-            why=f"stored are other layers: {error.why.removeprefix('it has ')}" if error.why else "",
-            fix=f"give layer= one of these, or add it: strata extract run shards=... store={path} "
-            f"encoder={name} layers={layer}",
-        ) from error
 
 
 def _given(value: str | None, name: str, config: TrainVGGTConfig) -> str:
