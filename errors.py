@@ -140,8 +140,8 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """`1 scene`, `2,000 scenes`, `0 keys`; a plural that is not the noun with an s is given."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+    """`no keys`, `1 scene`, `2,000 scenes`; a plural that is not the noun with an s is given."""
+    return f"{f'{number:,}' if number else 'no'} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def first_few(items: Iterable[object], most: int = 5) -> str:

@@ -49,6 +49,14 @@ class ShardFolder:
         """Whether an index says that a pack is finished."""
         return (self.path / INDEX).exists()
 
+    def index(self) -> dict[str, Any] | None:
+        """The index of the pack that is finished, as far as it can be read; None where there is none."""
+        try:
+            document = json.loads((self.path / INDEX).read_bytes())
+        except (OSError, *MALFORMED):
+            return None
+        return document if isinstance(document, dict) else None
+
     def known_scenes(self) -> dict[str, KnownScene]:
         """The scenes that lie in finished shards with all their parts."""
         parts: dict[str, list[dict[str, Any]]] = {}
@@ -93,7 +101,12 @@ class ShardFolder:
         self._write(_record_path(self.path / plan.name), [_text(record)])
         return record, False
 
-    def commit(self, records: Sequence[dict[str, Any]], splits: dict[str, tuple[str, ...]]) -> bool:
+    def commit(
+        self,
+        records: Sequence[dict[str, Any]],
+        splits: dict[str, tuple[str, ...]],
+        settings: dict[str, Any],
+    ) -> bool:
         """Remove shards of an earlier pack beyond these, then write the index; False if all was there."""
         names = {record["name"] for record in records}
         ours = filter(None, (_OURS.fullmatch(path.name) for path in sorted(self.path.iterdir())))
@@ -102,7 +115,7 @@ class ShardFolder:
             self._take_back(sorted(surplus))
             for name in surplus:
                 (self.path / name).unlink(missing_ok=True)
-        text, index = _text(index_of(records, splits)), self.path / INDEX
+        text, index = _text(index_of(records, splits, settings)), self.path / INDEX
         if index.exists() and index.read_bytes() == text:
             return False
         self._write(index, [text])

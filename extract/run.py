@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..configs.load import command_line
 from ..configs.schema import ExtractConfig
-from ..errors import ConfigError, EncoderError, did_you_mean
+from ..errors import ConfigError, EncoderError, counted, did_you_mean
 from ..progress import Progress
 from ..store.disk_faults import disk_faults
 from ..store.feature_store import FeatureStore
@@ -237,7 +237,7 @@ def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:
     say: Callable[..., None] = lambda text: console.print(text, highlight=False)  # noqa: E731
     tally = summary.tally
     say(
-        f"{summary.key.folder}: {summary.views:,} views, {summary.computed:,} computed, "
+        f"{summary.key.folder}: {counted(summary.views, 'view')}, {summary.computed:,} computed, "
         f"{summary.reused:,} were there, {summary.bytes / 1e6:,.1f} MB written"
     )
     if summary.computed:
@@ -246,7 +246,7 @@ def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:
             f"keep {tally.keep_s:.1f}, write {tally.write_s:.1f}; the encoder waited {tally.wait_s:.1f}[/dim]"
         )
     if summary.missing:
-        say(f"{summary.missing:,} views have no features, for a reason the store names (`strata store info`)")
+        say(f"{counted(summary.missing, 'view')} without features; `strata store info` has the reasons")
     if summary.failed:
         where = Path(config.store) / "runs" / f"{summary.run}.failed.jsonl"
-        say(f"[red]{summary.failed:,} views failed:[/red] {where}; retry=failed computes them again")
+        say(f"[red]{counted(summary.failed, 'view')} failed:[/red] {where}; retry=failed computes them again")

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..configs.schema import VerifyConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..progress import Progress
 from ..store.feature_store import FeatureStore
 from ..store.maintain.repair import repair as drop
@@ -93,15 +93,16 @@ def _lines(report: Report, left: list[Fault], repaired: bool) -> list[str]:
         lines.append(f"and {len(report.faults) - SHOWN:,} more; --json names all")
     for key, found in report.recomputed.items():
         largest = ", ".join(f"{layer} {value:.2g}" for layer, value in found["largest_deviation"].items())
-        lines.append(f"{key}: {found['views']:,} views again, largest deviation: {largest or 'none'}")
+        again = counted(found["views"], "view")
+        lines.append(f"{key}: {again} again, largest deviation: {largest or 'none'}")
     if report.unfinished:
         lines.append(
             f"{len(report.unfinished):,} parts are not finished; `strata store gc` tells which can go"
         )
     if report.live:
         lines.append(f"{', '.join(report.live)} writes to the store now; what it replaces may look wrong")
-    counted = f"{report.files:,} files, {report.bytes / 1e6:,.1f} MB: {len(report.faults):,} faults"
-    lines.append(counted)
+    looked_at = f"{counted(report.files, 'file')}, {report.bytes / 1e6:,.1f} MB"
+    lines.append(f"{looked_at}: {counted(len(report.faults), 'fault')}")
     if repaired and len(left) < len(report.faults):
         lines.append("what was bad is dropped; the same `strata extract run` as before writes it anew")
     elif not repaired and any(fault.drop for fault in report.faults):

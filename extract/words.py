@@ -5,11 +5,10 @@ Each either gives the value or an error that names the word.
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
 from ..configs.schema import ExtractConfig
 from ..errors import ConfigError, SelectionError, did_you_mean, first_few
 from ..store.key import COMPUTES, FeatureKey, Preprocess
+from ..store.scene_glob import scene_fits
 from ..store.split_lists import split_scenes
 from ..store.view_sets import read_sets
 from .encoders.base import Encoder
@@ -69,8 +68,7 @@ def wanted_scenes(config: ExtractConfig, index: ShardIndex) -> tuple[PackedScene
     scenes = [
         scene
         for scene in index.scenes
-        if all(scene.id in names for names in named.values())
-        and (config.scene is None or fnmatchcase(scene.id, config.scene))
+        if all(scene.id in names for names in named.values()) and scene_fits(scene.id, config.scene)
     ][: config.limit]
     if not scenes:
         known = [scene.id for scene in index.scenes]

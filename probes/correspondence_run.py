@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ProbeError, SelectionError, StrataError
+from ..errors import ProbeError, SelectionError, StrataError, counted
 from ..progress import Progress
 from ..store.extract_command import extract_command
 from ..store.feature_store import FeatureStore
@@ -94,7 +94,7 @@ class CorrespondenceRun:
         write_records(self.out, records)
         paint_sets(self.out, selections, self.sets, self.config.pictures, self._say)
         print_table(records, self.console, seed=self.config.seed, resamples=self.config.resamples)
-        self._say(f"{len(records):,} records in {self.out / 'records.jsonl'}")
+        self._say(f"{counted(len(records), 'record')} in {self.out / 'records.jsonl'}")
         return 0
 
     def _asked(self) -> list[str]:

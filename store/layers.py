@@ -95,6 +95,11 @@ def stored_name(layer: str, storage: str) -> str:
     return layer if storage == "f16" else f"{layer}@{storage}"
 
 
+def layer_text(layer: str, storages: Sequence[str]) -> str:
+    """For people: `block5`, or with a storage other than f16 `block5 u8`, `block5 f16+u8`."""
+    return layer if list(storages) == ["f16"] else f"{layer} {'+'.join(storages)}"
+
+
 def split_stored(folder: str) -> tuple[str, str]:
     """(layer, storage) of a folder that `stored_name` made."""
     match = _STORED.fullmatch(folder)

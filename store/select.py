@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import LayerError, SelectionError, StaleError, did_you_mean, first_few
+from ..errors import LayerError, SelectionError, StaleError, counted, did_you_mean, first_few
 from .absent import no_such_sets, stored_layers_of
 from .block import Block
 from .extract_command import extract_command
@@ -187,7 +187,7 @@ def _nothing(selection: Selection, asked: str | None) -> SelectionError:
     if selection.left_out:
         reasons = Counter(selection.left_out.values())
         return SelectionError(
-            f"all {len(selection.left_out):,} views that fit have no features.",
+            f"{counted(len(selection.left_out), 'view')} would fit, and none has features.",
             where=selection.stored_key.name,
             why="\n".join(f"{count:,}: {why}" for why, count in reasons.most_common(5)),
             fix="mend the cause and extract again with retry=failed",
