@@ -22,7 +22,8 @@ from ..store.atomic import fsync_folder, remove_abandoned, write_atomic
 from ..store.key import canonical_json
 from .pack_check import KnownScene
 from .pack_members import Member
-from .pack_plan import INDEX, SHARD_FORMAT, ShardPlan, index_of, record_digest
+from .pack_plan import SHARD_FORMAT, ShardPlan, index_of, record_digest
+from .packed_folder import INDEX
 from .packed_scene import MALFORMED
 from .tar_write import tar_chunks
 

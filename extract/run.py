@@ -12,12 +12,13 @@ from rich.console import Console
 
 from ..configs.load import command_line
 from ..configs.schema import ExtractConfig
-from ..errors import ConfigError, EncoderError, counted, did_you_mean
+from ..errors import ConfigError, EncoderError, counted
 from ..progress import Progress
 from ..store.disk_faults import disk_faults
 from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey
 from ..store.lock import exclusive
+from .check_words import check_words
 from .commit import device_name
 from .encoders.base import Encoder
 from .encoders.registry import create
@@ -29,8 +30,6 @@ from .store_lists import keep_sets, keep_splits
 from .tally import Tally
 from .words import resolve_compute
 from .worker import Worker
-
-BACKENDS = ("local", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +130,9 @@ def open_plan(config: ExtractConfig, *, encoder: Encoder | None = None, measure:
     Raises:
         StrataError: a word is wrong, the shards are not whole, the encoder is unknown.
     """
-    _check_words(config, own=encoder is not None)
+    check_words(config)
+    if encoder is not None:
+        _check_own(config)
     index = ShardIndex.open(config.shards)
     device, planning = _devices(config)
     encoder = encoder or create(config.encoder, config.weights, config.stride)
@@ -151,33 +152,12 @@ def _devices(config: ExtractConfig) -> tuple[str, str]:
     return forward_device(config), "cpu"
 
 
-def _check_words(config: ExtractConfig, own: bool) -> None:
-    if config.backend not in BACKENDS:
-        fix = did_you_mean(config.backend, BACKENDS)
-        raise ConfigError(f"backend={config.backend} is not known.", where="backend", fix=fix)
-    if config.backend == "local" and (config.address or config.workers is not None):
-        raise ConfigError(
-            "address= and workers= say how Ray is used, and this run does not use it.",
-            where=f"address={config.address}, workers={config.workers}",
-            fix="add backend=ray, or leave them out",
-        )
-    if config.backend == "ray" and own:
+def _check_own(config: ExtractConfig) -> None:
+    if config.backend == "ray":
         raise ConfigError(
             "an encoder object stays in its process, the workers of Ray make their own.",
             where="backend=ray",
             fix="register it as an entry point (CONTRIBUTING.md) and name it, or use backend=local",
-        )
-    if config.workers is not None and config.workers < 1:
-        raise ConfigError(
-            f"workers={config.workers} leaves nobody to work.", where="workers", fix="write workers=1 or more"
-        )
-    if config.retry not in ("none", "failed"):
-        raise ConfigError(f"retry={config.retry} is not known.", where="retry", fix="write retry=failed")
-    if config.batch < 1 or (config.unit_views is not None and config.unit_views < 1):
-        raise ConfigError(
-            "a batch and a unit have at least one view.",
-            where=f"batch={config.batch}, unit_views={config.unit_views}",
-            fix="write batch=8, and leave unit_views out",
         )
 
 

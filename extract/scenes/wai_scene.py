@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import SceneError, first_few
+from ...errors import SceneError, counted, first_few
 from .inspection import Faults, Inspection
 from .names import check_frame_name, make_scene_id
 from .scene import Blob, Scene, View
@@ -235,7 +235,7 @@ def _check_names(reader: _Reader, names: list[str]) -> None:
 def _check_missing(reader: _Reader) -> None:
     if reader.missing:
         raise SceneError(
-            f"{len(reader.missing):,} files of {reader.id} are missing.",
+            f"{reader.id} lacks {counted(len(reader.missing), 'file')}.",
             where=reader.folder,
             why=f"missing: {first_few(path.relative_to(reader.folder) for path in reader.missing)}",
             fix="restore the files, or leave the frames out of scene_meta.json",

@@ -100,7 +100,7 @@ def test_broken_scenes_are_named_and_the_others_written(rooms, console):
     write_nerfstudio(rooms / "rooms" / "c", k1=0.5)
     code, out, said = run(rooms, console)
     assert code == 1
-    assert "- rooms/a: 2 files of rooms/a are missing." in said
+    assert "- rooms/a: rooms/a lacks 2 files." in said
     assert said.count("- rooms/c: only undistorted pinhole cameras are read.") == 3
     assert "1 scene written" in said
     assert "2 left out" in said

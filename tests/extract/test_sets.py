@@ -244,7 +244,7 @@ def test_make_goes_on_past_a_broken_scene_and_says_so(rooms, console):
     (rooms / "synthetic" / "room_0" / "images" / "0001.png").unlink()
     config = SetsConfig(scenes=str(rooms), out=str(rooms / "sets.json"))
     assert make(config, console) == 1
-    assert "skipped synthetic/room_0: broken: 1 files" in console.file.getvalue()
+    assert "skipped synthetic/room_0: broken: synthetic/room_0 lacks 1 file" in console.file.getvalue()
     assert len({view_set.scene for view_set in read_sets(rooms / "sets.json")}) == 2
 
 
