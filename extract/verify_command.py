@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -105,8 +106,23 @@ def _lines(report: Report, left: list[Fault], repaired: bool) -> list[str]:
     lines.append(f"{looked_at}: {counted(len(report.faults), 'fault')}")
     if repaired and len(left) < len(report.faults):
         lines.append("what was bad is dropped; the same `strata extract run` as before writes it anew")
-    elif not repaired and any(fault.drop for fault in report.faults):
+    if repaired:
+        lines += _left_alone(left)
+    elif any(fault.drop for fault in report.faults):
         lines.append(
             "--repair drops what is bad; the same `strata extract run` as before then writes it anew"
         )
+    return lines
+
+
+def _left_alone(left: Sequence[Fault]) -> list[str]:
+    """What --repair does not touch, and who can mend it."""
+    foreign = sum(fault.kind == "foreign" for fault in left)
+    others, lines = len(left) - foreign, []
+    if foreign:
+        files = counted(foreign, "foreign file")
+        lines.append(f"left alone: {files}, since --repair drops only what the store can have anew:")
+        lines.append("look at what is named foreign above, and move it out or remove it")
+    if others:
+        lines.append(f"left alone: {counted(others, 'fault')} that extracting again would not mend")
     return lines
