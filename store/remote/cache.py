@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import google_crc32c
+import numpy as np
 
 from ...errors import ConfigError
 
@@ -26,6 +27,7 @@ FOLDER, LIMIT = "STRATA_CACHE", "STRATA_CACHE_BYTES"
 DEFAULT_BYTES = 10 * 1000**3
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _COUNTER = itertools.count()
+_CRC_BYTES = 4
 
 
 class BlockCache:
@@ -47,17 +49,18 @@ class BlockCache:
         """The block, or None when it is not there or not as it was written."""
         path = self._path(name)
         try:
-            data = path.read_bytes()
-            os.utime(path)
+            with path.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size - _CRC_BYTES
+                body, crc = file.read(max(size, 0)), file.read(_CRC_BYTES)
+                os.utime(file.fileno())
         except OSError:
             return None
-        body = data[:-4]
-        if len(data) < 4 or struct.unpack("<I", data[-4:])[0] != google_crc32c.value(body):
+        if len(body) != size or crc != _crc(body):
             self.drop(name)
             return None
         return body
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         """Keep a block. Without room on the disk it is not kept: it can be fetched again."""
         if not self.limit:
             return
@@ -67,13 +70,13 @@ class BlockCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 file.write(data)
-                file.write(struct.pack("<I", google_crc32c.value(data)))
+                file.write(_crc(data))
             os.replace(partial, path)
         except OSError:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             return
-        self._count(len(data) + 4)
+        self._count(len(data) + _CRC_BYTES)
 
     def drop(self, name: str) -> None:
         """Forget a block."""
@@ -124,6 +127,11 @@ def parsed_bytes(text: str) -> int:
     if not match:
         raise ConfigError(f"{text!r} is not a size.", where=LIMIT, fix="write 20GB, or 0 to keep nothing")
     return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def _crc(data: bytes | memoryview) -> bytes:
+    """crc32c of the data, which is not copied."""
+    return struct.pack("<I", google_crc32c.value(np.frombuffer(data, np.uint8) if len(data) else b""))
 
 
 @contextlib.contextmanager

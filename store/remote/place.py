@@ -113,6 +113,10 @@ class RemotePlace:
         """
         return self._blocks.read(spans)
 
+    def pieces(self, spans: Sequence[Span]) -> list[list[memoryview]]:
+        """`read` without putting the pieces of a span together."""
+        return self._blocks.pieces(spans)
+
     def document(self, path: str) -> bytes:
         """A whole file; with it come, for later, the documents next to it, which alone would each take long.
 
