@@ -132,7 +132,7 @@ def pack_scenes(
 def _there(folder: ShardFolder, ids: Sequence[str], settings: dict[str, Any]) -> str:
     """What is in the folder, and what will become of it."""
     there = f"{counted(len(folder.finished), 'finished shard')} in {folder.path}"
-    changes = pack_changes(folder.index(), ids, settings)
+    changes = pack_changes(folder.index(), folder.settings(), ids, settings)
     return f"{there}; {changes}" if changes else f"{there}: what still fits is kept"
 
 

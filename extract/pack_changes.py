@@ -10,23 +10,29 @@ from ..errors import counted, first_few
 MB = 1_000_000
 
 
-def pack_changes(index: dict[str, Any] | None, ids: Sequence[str], settings: dict[str, Any]) -> str:
+def pack_changes(
+    index: dict[str, Any] | None,
+    before: dict[str, Any] | None,
+    ids: Sequence[str],
+    settings: dict[str, Any],
+) -> str:
     """One sentence on why shards will be rewritten; empty where nothing says that any will.
 
     Args:
         index: of the finished pack that is there; None = there is none.
+        before: the settings that it was made with; None = they are not known.
         ids: scenes that are packed now.
-        settings: of this pack, as `index_of` keeps them.
+        settings: of this pack: `shard_bytes` and `max_side`.
     """
     if index is None:
         return ""
-    reasons = [*_settings(index.get("settings"), settings), *_scenes(_ids(index), ids)]
+    reasons = [*_settings(before, settings), *_scenes(_ids(index), ids)]
     return f"{'; '.join(reasons)}: shards that come out differently are rewritten" if reasons else ""
 
 
-def _settings(before: object, now: dict[str, Any]) -> list[str]:
-    if not isinstance(before, dict):
-        return []  # an older version of the program did not keep them
+def _settings(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
+    if before is None:
+        return []
     return [
         f"{_word(name)}={_told(name, value)} (it was packed with {_told(name, before.get(name))})"
         for name, value in now.items()

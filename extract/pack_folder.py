@@ -28,6 +28,7 @@ from .packed_scene import MALFORMED
 from .tar_write import tar_chunks
 
 AHEAD_MEMBERS = 16
+SETTINGS = "settings.json"
 _OURS = re.compile(r"(shard-[0-9]{6,})\.(tar|json)")
 
 
@@ -52,11 +53,11 @@ class ShardFolder:
 
     def index(self) -> dict[str, Any] | None:
         """The index of the pack that is finished, as far as it can be read; None where there is none."""
-        try:
-            document = json.loads((self.path / INDEX).read_bytes())
-        except (OSError, *MALFORMED):
-            return None
-        return document if isinstance(document, dict) else None
+        return _document(self.path / INDEX)
+
+    def settings(self) -> dict[str, Any] | None:
+        """What the pack was made with; None where that is not known."""
+        return _document(self.path / SETTINGS)
 
     def known_scenes(self) -> dict[str, KnownScene]:
         """The scenes that lie in finished shards with all their parts."""
@@ -108,7 +109,11 @@ class ShardFolder:
         splits: dict[str, tuple[str, ...]],
         settings: dict[str, Any],
     ) -> bool:
-        """Remove shards of an earlier pack beyond these, then write the index; False if all was there."""
+        """Remove shards of an earlier pack beyond these, then write the index; False if all was there.
+
+        The settings that the pack was made with lie beside it, for who packs into the folder again: equal
+        shards have equal indices, whatever they were asked for with.
+        """
         names = {record["name"] for record in records}
         ours = filter(None, (_OURS.fullmatch(path.name) for path in sorted(self.path.iterdir())))
         surplus = {f"{match[1]}.tar" for match in ours} - names
@@ -116,7 +121,9 @@ class ShardFolder:
             self._take_back(sorted(surplus))
             for name in surplus:
                 (self.path / name).unlink(missing_ok=True)
-        text, index = _text(index_of(records, splits, settings)), self.path / INDEX
+        text, index = _text(index_of(records, splits)), self.path / INDEX
+        if self.settings() != settings:
+            self._write(self.path / SETTINGS, [_text(settings)])
         if index.exists() and index.read_bytes() == text:
             return False
         self._write(index, [text])
@@ -140,6 +147,14 @@ class ShardFolder:
                 why="the shards before this one are finished; nothing half-written is left",
                 fix="make room and run the same command again: it continues with this shard",
             ) from None
+
+
+def _document(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, *MALFORMED):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _finished_record(path: Path) -> dict[str, Any] | None:

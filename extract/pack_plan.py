@@ -125,16 +125,8 @@ def plan_shards(scenes: Iterable[CheckedScene], shard_bytes: int) -> Iterator[Sh
         yield ShardPlan(number=number, parts=tuple(parts))
 
 
-def index_of(
-    records: Sequence[dict[str, Any]], splits: dict[str, tuple[str, ...]], settings: dict[str, Any]
-) -> dict[str, Any]:
-    """The index of the shards with these records.
-
-    Args:
-        records: of the shards, in order.
-        splits: of which the scenes that were packed are kept.
-        settings: that the pack was made with, for who packs into the folder again; readers pass over them.
-    """
+def index_of(records: Sequence[dict[str, Any]], splits: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The index of the shards with these records; splits keep the scenes that were packed."""
     scenes: dict[str, dict[str, Any]] = {}
     for shard, record in enumerate(records):
         for part in record["scenes"]:
@@ -149,7 +141,6 @@ def index_of(
         "shards": [{name: record[name] for name in ("name", "bytes", "sha256")} for record in records],
         "scenes": [{**scene, "entry_digest": entry_digest(scene)} for scene in scenes.values()],
         "splits": {name: ids for name, ids in kept.items() if ids},
-        "settings": settings,
     }
 
 

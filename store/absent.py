@@ -51,15 +51,28 @@ def _absent(store: FeatureStore, stored: StoredKey, layers: Sequence[str]) -> La
         try:
             resolve_layers((layer,), have, stored.depth)
         except LayerError:
-            name = _named(layer, have, stored.depth)
-            if name is None:
-                return None
-            return _not_stored(store, stored, name) if _exists(name, stored) else _no_such(stored, name)
+            return _absent_layer(store, stored, layer)
     return None
 
 
+def _absent_layer(store: FeatureStore, stored: StoredKey, layer: str) -> LayerError | None:
+    try:
+        name = _named(layer, stored.layers, stored.depth)
+    except LayerError as error:
+        return LayerError(
+            error.what, where=stored.name, why=error.why, fix=did_you_mean(layer, stored.layers)
+        )
+    if name is None:
+        return None
+    return _not_stored(store, stored, name) if _exists(name, stored) else _no_such(stored, name)
+
+
 def _named(layer: str, have: Sequence[str], depth: int) -> str | None:
-    """A share of the depth as the layer that it means; None where it means none."""
+    """A share of the depth as the layer that it means; None where it means none.
+
+    Raises:
+        LayerError: it is outside the grammar.
+    """
     every = ("norm", *(f"{kind}{k}" for kind in _kinds(have) for k in range(depth)))
     try:
         return resolve_layers((layer,), every, depth)[0]

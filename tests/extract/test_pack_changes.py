@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -54,16 +53,20 @@ def test_scenes_that_come_and_go_are_named(scenes, tmp_path, console):
 
 def test_a_pack_that_kept_no_settings_is_packed_as_before(scenes, tmp_path, console):
     packed(scenes, tmp_path, console)
-    path = tmp_path / "shards" / "index.json"
-    document = json.loads(path.read_bytes())
-    del document["settings"]
-    path.write_text(json.dumps(document))
+    (tmp_path / "shards" / "settings.json").unlink()
     assert packed(scenes, tmp_path, console, max_side=24)[0].endswith(": what still fits is kept")
 
 
-@pytest.mark.parametrize("index", [None, {}, {"settings": 3, "scenes": 4}, {"scenes": [1, {"id": 2}, {}]}])
+@pytest.mark.parametrize("index", [None, {}, {"scenes": 4}, {"scenes": [1, {"id": 2}, {}]}])
 def test_an_index_that_says_nothing_changes_nothing(index):
-    assert pack_changes(index, [], {"max_side": None}) == ""
+    assert pack_changes(index, None, [], {"max_side": None}) == ""
+
+
+def test_settings_that_cannot_be_read_are_not_known(scenes, tmp_path, console):
+    packed(scenes, tmp_path, console)
+    (tmp_path / "shards" / "settings.json").write_bytes(b"[3")
+    assert packed(scenes, tmp_path, console)[0].endswith(": what still fits is kept")
+    assert packed(scenes, tmp_path, console, max_side=24)[0].endswith("are rewritten")
 
 
 def test_no_scene_of_that_name(scenes, tmp_path, console):
