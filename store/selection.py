@@ -98,7 +98,11 @@ class Selection:
     @property
     def storages(self) -> dict[str, tuple[str, ...]]:
         """By layer, how its tokens are stored: f32 | f16 | bf16 | u8; several where bundles differ."""
-        return {layer: tuple(sorted({block.layers[layer] for block in self.parts})) for layer in self.layers}
+        found: dict[str, set[str]] = {layer: set() for layer in self.layers}
+        for block in self.parts:
+            for layer, storage in block.layers.items():
+                found[layer].add(storage)
+        return {layer: tuple(sorted(storages)) for layer, storages in found.items()}
 
     @cached_property
     def fingerprint(self) -> str:
