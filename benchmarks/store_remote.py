@@ -116,9 +116,9 @@ class Elsewhere:
             asked.update(requests=len(spans), bytes=sum(span.stop - span.start for span in spans))
             return fetch(spans)
 
-        def looked_up(path: str) -> dict[str, Any]:
+        def looked_up(path: str, **words: Any) -> dict[str, Any]:
             asked.update(requests=1)
-            return info(path)
+            return info(path, **words)
 
         blocks._fetch, system.info = fetched, looked_up
         block.tokens(LAYERS[1], views)
