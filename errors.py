@@ -25,10 +25,12 @@ __all__ = [
     "SelectionError",
     "SetsError",
     "ShardError",
+    "StaleError",
     "StoreError",
     "StoreMismatchError",
     "StrataError",
     "TrainError",
+    "counted",
     "did_you_mean",
     "first_few",
 ]
@@ -108,6 +110,10 @@ class SelectionError(StoreError):
     """A selection is empty or ambiguous."""
 
 
+class StaleError(SelectionError):
+    """All that was selected was made from older images or another geometry."""
+
+
 class DiskFullError(StoreError):
     """There is no room for what is to be written."""
 
@@ -131,6 +137,11 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"known names: {first_few(names)}" if names else "there are none"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`no keys`, `1 scene`, `2,000 scenes`; a plural that is not the noun with an s is given."""
+    return f"{f'{number:,}' if number else 'no'} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def first_few(items: Iterable[object], most: int = 5) -> str:

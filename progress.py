@@ -106,8 +106,11 @@ class Progress:
         return f"{self._title}: {self._done:,} of {self._total:,} {self._unit}{share}, {self._counts()}{left}"
 
     def _last_line(self, stopped: bool) -> str:
+        if not (self._total or self._done or stopped):
+            return f"{self._title}: nothing was left to do"
         done = f"stopped at {self._done:,} of {self._total:,}" if stopped else f"{self._done:,}"
-        return f"{self._title}: {done} {self._unit} in {duration(self._elapsed_s)}, {self._counts()}"
+        unit = self._unit.removesuffix("s") if (self._total if stopped else self._done) == 1 else self._unit
+        return f"{self._title}: {done} {unit} in {duration(self._elapsed_s)}, {self._counts()}"
 
 
 def duration(seconds: float) -> str:

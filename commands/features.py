@@ -71,6 +71,9 @@ def encoders_info(
 )
 def extract_plan(config: ExtractConfig, console: Console) -> int:
     """Say what an extraction would compute and write, and whether it fits."""
+    from ..extract.check_words import check_words
+
+    check_words(config)  # before what is heavy is imported
     from ..extract.plan_command import plan
 
     return plan(config, console)
@@ -85,6 +88,9 @@ def extract_plan(config: ExtractConfig, console: Console) -> int:
 )
 def extract_run(config: ExtractConfig, console: Console) -> int:
     """Extract features of several layers into the store. Run it again to resume."""
+    from ..extract.check_words import check_words
+
+    check_words(config)  # before what is heavy is imported
     from ..extract.run import run
 
     return run(config, console)

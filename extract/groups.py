@@ -25,8 +25,6 @@ from ..store.schema import Bundle
 from .encoders.base import Encoder
 from .packed_scene import PackedScene
 
-VIEWS = ("all", "geometry", "none")
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Groups:

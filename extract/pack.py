@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..configs.schema import PackConfig
-from ..errors import ConfigError, SceneError, SetsError, did_you_mean, first_few
+from ..errors import ConfigError, SceneError, SetsError, counted, did_you_mean, first_few
 from ..progress import Progress
 from ..store.view_sets import read_sets
+from .pack_changes import MB, pack_changes
 from .pack_check import BrokenScene, check_scenes
 from .pack_folder import ShardFolder
 from .pack_members import CheckedScene
 from .pack_plan import ShardPlan, plan_shards
-from .scenes.open import Subset, open_scenes
+from .scenes.open import Subset, asked_scenes
 from .scenes.scene import SceneSource
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 THREADS = min(8, os.cpu_count() or 1)
-MB = 1_000_000
 FAULTS_SHOWN = 20
 
 
@@ -37,6 +37,8 @@ class Advances(Protocol):
     """What a progress bar must be able to do."""
 
     def advance(self, n: int, /) -> object: ...
+
+    def note(self, text: str, /) -> object: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class PackSummary:
     Attributes:
         scenes, views, shards, bytes: what the index names.
         kept: shards that were there already.
+        replaced: shards that took the place of others.
         written: whether anything was written; False for a pack that was finished and is unchanged.
         broken: scenes that were left out.
     """
@@ -55,6 +58,7 @@ class PackSummary:
     shards: int
     bytes: int
     kept: int
+    replaced: int
     written: bool
     broken: tuple[BrokenScene, ...] = ()
 
@@ -65,13 +69,10 @@ def pack(config: PackConfig, console: Console) -> int:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ConfigError(f"{name}={value} is too small.", where=name, fix="give 1 or more")
-    source = open_scenes(config.scenes, config.source, config.split, config.mix)
+    source = asked_scenes(config)
     if config.sets:
         source = Subset(source, _of_sets(config.sets, source))
     with Progress(console, "pack", len(source.ids()), unit="scenes") as progress:
-        there = len(list(Path(config.out).glob("shard-*.json")))
-        if there:
-            progress.note(f"{there:,} finished shards are in {config.out}; those that still fit are kept")
         summary = pack_scenes(
             source,
             config.out,
@@ -104,7 +105,7 @@ def pack_scenes(
         out: folder; finished shards in it are kept where they are what would be written.
         shard_bytes: a shard is closed before it gets larger.
         max_side: views with a longer side are made smaller; None = all are packed as they are.
-        progress: its `advance(n)` is told of n scenes done.
+        progress: its `advance(n)` is told of n scenes done, its `note` what is there and will change.
         skip_broken: pack the others.
 
     Raises:
@@ -112,31 +113,46 @@ def pack_scenes(
         DiskFullError: finished shards stay; the same call continues.
     """
     folder, broken = ShardFolder(Path(out)), []
+    settings = {"shard_bytes": shard_bytes, "max_side": max_side}
+    if progress is not None and folder.finished:
+        progress.note(_there(folder, source.ids(), settings))
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="pack")
     try:
         checked = check_scenes(source, _unique(source.ids()), folder.known_scenes(), pool, max_side)
         plans = plan_shards(_sound(checked, broken, progress), shard_bytes)
-        records, kept = _put_all(folder, plans, pool, lambda: bool(broken) and not skip_broken)
+        records, kept, replaced = _put_all(folder, plans, pool, lambda: bool(broken) and not skip_broken)
     finally:
         pool.shutdown(cancel_futures=True)
     if broken and (not skip_broken or not records):
         raise _refusal(broken, out, skip_broken)
-    written = folder.commit(records, source.splits())
-    return _summary(records, kept, written, broken)
+    written = folder.commit(records, source.splits(), settings)
+    return _summary(records, kept, replaced, written, broken)
+
+
+def _there(folder: ShardFolder, ids: Sequence[str], settings: dict[str, Any]) -> str:
+    """What is in the folder, and what will become of it."""
+    there = f"{counted(len(folder.finished), 'finished shard')} in {folder.path}"
+    changes = pack_changes(folder.index(), folder.settings(), ids, settings)
+    return f"{there}; {changes}" if changes else f"{there}: what still fits is kept"
 
 
 def _put_all(
     folder: ShardFolder, plans: Iterable[ShardPlan], pool: Executor, lost: Callable[[], bool]
-) -> tuple[list[dict[str, Any]], int]:
-    """Records of the shards, and how many were there; once the pack is lost, a finished one is left alone."""
-    records, kept = [], 0
+) -> tuple[list[dict[str, Any]], int, int]:
+    """Records of the shards, how many were there, and how many replaced others.
+
+    Once the pack is lost, a finished one is left alone.
+    """
+    records, kept, replaced = [], 0, 0
     for plan in plans:
         if lost() and folder.committed:
             continue
+        before = plan.name in folder.finished
         record, was_there = folder.put(plan, pool)
         records.append(record)
         kept += was_there
-    return records, kept
+        replaced += before and not was_there
+    return records, kept, replaced
 
 
 def _of_sets(sets: str, source: SceneSource) -> set[str]:
@@ -145,7 +161,7 @@ def _of_sets(sets: str, source: SceneSource) -> set[str]:
     absent = sorted(named.difference(known))
     if absent:
         raise SetsError(
-            f"the sets name {len(absent):,} scenes that are not there: {first_few(absent)}.",
+            f"the sets name {counted(len(absent), 'scene')} not there: {first_few(absent)}.",
             where=sets,
             fix=did_you_mean(absent[0], known),
         )
@@ -180,7 +196,7 @@ def _sound(
 
 
 def _refusal(broken: list[BrokenScene], out: str | Path, skip_broken: bool) -> SceneError:
-    scenes = "1 scene is broken" if len(broken) == 1 else f"{len(broken):,} scenes are broken"
+    scenes = f"{counted(len(broken), 'scene')} {'is' if len(broken) == 1 else 'are'} broken"
     return SceneError(
         f"{scenes}, the pack was not finished.",
         where=out,
@@ -196,7 +212,7 @@ def _listed(broken: Iterable[BrokenScene]) -> str:
 
 
 def _summary(
-    records: list[dict[str, Any]], kept: int, written: bool, broken: list[BrokenScene]
+    records: list[dict[str, Any]], kept: int, replaced: int, written: bool, broken: list[BrokenScene]
 ) -> PackSummary:
     parts = [part for record in records for part in record["scenes"]]
     return PackSummary(
@@ -205,18 +221,21 @@ def _summary(
         shards=len(records),
         bytes=sum(record["bytes"] for record in records),
         kept=kept,
+        replaced=replaced,
         written=written,
         broken=tuple(broken),
     )
 
 
 def _told(summary: PackSummary, out: str) -> str:
-    counts = f"{summary.scenes:,} scenes, {summary.views:,} views, {summary.shards:,} shards"
+    parts = ((summary.scenes, "scene"), (summary.views, "view"), (summary.shards, "shard"))
+    counts = ", ".join(counted(number, noun) for number, noun in parts)
     held = f"{counts}, {summary.bytes / MB:,.1f} MB in {out}"
     if not summary.written:
         lines = [f"nothing to do, these scenes are packed already: {held}"]
     else:
-        lines = [f"packed {held}" + (f"; {summary.kept:,} shards were there" if summary.kept else "")]
+        before = ((summary.kept, "kept as they were"), (summary.replaced, "rewritten"))
+        lines = ["; ".join([f"packed {held}", *(f"{number:,} {what}" for number, what in before if number)])]
     if summary.broken:
-        lines += [f"{len(summary.broken):,} broken scenes were left out:", _listed(summary.broken)]
+        lines += [f"{counted(len(summary.broken), 'broken scene')} left out:", _listed(summary.broken)]
     return "\n".join(lines)

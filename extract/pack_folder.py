@@ -22,11 +22,13 @@ from ..store.atomic import fsync_folder, remove_abandoned, write_atomic
 from ..store.key import canonical_json
 from .pack_check import KnownScene
 from .pack_members import Member
-from .pack_plan import INDEX, SHARD_FORMAT, ShardPlan, index_of, record_digest
+from .pack_plan import SHARD_FORMAT, ShardPlan, index_of, record_digest
+from .packed_folder import INDEX
 from .packed_scene import MALFORMED
 from .tar_write import tar_chunks
 
 AHEAD_MEMBERS = 16
+SETTINGS = "settings.json"
 _OURS = re.compile(r"(shard-[0-9]{6,})\.(tar|json)")
 
 
@@ -48,6 +50,14 @@ class ShardFolder:
     def committed(self) -> bool:
         """Whether an index says that a pack is finished."""
         return (self.path / INDEX).exists()
+
+    def index(self) -> dict[str, Any] | None:
+        """The index of the pack that is finished, as far as it can be read; None where there is none."""
+        return _document(self.path / INDEX)
+
+    def settings(self) -> dict[str, Any] | None:
+        """What the pack was made with; None where that is not known."""
+        return _document(self.path / SETTINGS)
 
     def known_scenes(self) -> dict[str, KnownScene]:
         """The scenes that lie in finished shards with all their parts."""
@@ -93,8 +103,17 @@ class ShardFolder:
         self._write(_record_path(self.path / plan.name), [_text(record)])
         return record, False
 
-    def commit(self, records: Sequence[dict[str, Any]], splits: dict[str, tuple[str, ...]]) -> bool:
-        """Remove shards of an earlier pack beyond these, then write the index; False if all was there."""
+    def commit(
+        self,
+        records: Sequence[dict[str, Any]],
+        splits: dict[str, tuple[str, ...]],
+        settings: dict[str, Any],
+    ) -> bool:
+        """Remove shards of an earlier pack beyond these, then write the index; False if all was there.
+
+        The settings that the pack was made with lie beside it, for who packs into the folder again: equal
+        shards have equal indices, whatever they were asked for with.
+        """
         names = {record["name"] for record in records}
         ours = filter(None, (_OURS.fullmatch(path.name) for path in sorted(self.path.iterdir())))
         surplus = {f"{match[1]}.tar" for match in ours} - names
@@ -103,6 +122,8 @@ class ShardFolder:
             for name in surplus:
                 (self.path / name).unlink(missing_ok=True)
         text, index = _text(index_of(records, splits)), self.path / INDEX
+        if self.settings() != settings:
+            self._write(self.path / SETTINGS, [_text(settings)])
         if index.exists() and index.read_bytes() == text:
             return False
         self._write(index, [text])
@@ -126,6 +147,14 @@ class ShardFolder:
                 why="the shards before this one are finished; nothing half-written is left",
                 fix="make room and run the same command again: it continues with this shard",
             ) from None
+
+
+def _document(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, *MALFORMED):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _finished_record(path: Path) -> dict[str, Any] | None:

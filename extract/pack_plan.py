@@ -17,7 +17,6 @@ from ..store.key import canonical_json, digest
 from .pack_members import CheckedScene, Member
 from .tar_write import tar_layout, tar_member_bytes
 
-INDEX = "index.json"
 INDEX_FORMAT = {"format": "strata-shards", "version": 1}
 SHARD_FORMAT = {"format": "strata-shard", "version": 1}
 

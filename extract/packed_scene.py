@@ -18,10 +18,10 @@ import numpy as np
 from ..errors import ShardError, StoreError
 from ..kernels.geometry import resized_from_original_px
 from .npy import read_npy
-from .pack_plan import INDEX, entry_digest
+from .pack_plan import entry_digest
+from .packed_folder import INDEX, PACK_AGAIN
 from .scenes.scene import Blob, Scene, View
 
-PACK_AGAIN = "run the same `strata pack` command again"
 # What reading JSON of a wrong shape leads to.
 MALFORMED = (
     ValueError,

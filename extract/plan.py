@@ -30,7 +30,7 @@ from .set_bundling import assign_set_bundles, set_wants
 from .shards import ShardIndex
 from .storage import Sample, choose_storages, sample_views, undecided
 from .store_lists import scene_sets
-from .words import check_views, feature_key, wanted_scenes
+from .words import feature_key, wanted_scenes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,7 +178,7 @@ def _groups(
         key=key,
         encoder=encoder,
         storages=storages,
-        views=check_views(config.views),
+        views=config.views,
         unit_views=config.unit_views,
         packed={scene.id: scene for scene in index.scenes},
     )

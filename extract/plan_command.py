@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from ..configs.schema import ExtractConfig
+from ..errors import counted
 from ..store.feature_store import FeatureStore
 from ..store.key import FeatureKey
 from ..store.writer import GroupWriter
@@ -30,12 +31,13 @@ def plan(config: ExtractConfig, console: Console) -> int:
 def _lines(plan: Plan, needed: int, free: int, batch: int) -> list[tuple[str, str]]:
     info, left = plan.encoder.info, plan.views_left
     widths = ", ".join(f"{layer} {plan.encoder.width(layer)} {kind}" for layer, kind in plan.storages.items())
+    scenes, shards = counted(len(plan.scenes), "scene"), counted(_files(plan), "shard")
     return [
         ("encoder", f"{info.name}  patch {_patches(info)}  key {plan.key.id} ({_nearest(plan)})"),
         ("layers", widths),
-        ("scenes", f"{len(plan.scenes):,} scenes, {plan.views:,} views in {_bundles(plan)}"),
+        ("scenes", f"{scenes}, {counted(plan.views, 'view')} in {_bundles(plan)}"),
         ("output", _output(plan, needed)),
-        ("files", f"{_files(plan):,} shards    free on {plan.root.absolute().anchor}: {free / 1e9:,.1f} GB"),
+        ("files", f"{shards}    free on {plan.root.absolute().anchor}: {free / 1e9:,.1f} GB"),
         ("time", _time(plan, left)),
         ("resume", f"{plan.views - left:,} of {plan.views:,} views are there"),
     ]
@@ -63,7 +65,7 @@ def _bundles(plan: Plan) -> str:
     new = sum(part.new for part in plan.bundles)
     grids = sorted({part.bundle.grid for part in plan.bundles})
     shown = ", ".join(f"{rows}x{cols}" for rows, cols in grids)
-    return f"{len(plan.bundles):,} bundles ({new:,} new), token grid {shown}"
+    return f"{counted(len(plan.bundles), 'bundle')} ({new:,} new), token grid {shown}"
 
 
 def _output(plan: Plan, needed: int) -> str:
@@ -74,7 +76,7 @@ def _output(plan: Plan, needed: int) -> str:
     ]
     a_view = sum(tokens) / max(1, plan.views)
     return (
-        f"{len(plan.storages)} layers = {a_view / 1e6:,.2f} MB a view, "
+        f"{counted(len(plan.storages), 'layer')} = {a_view / 1e6:,.2f} MB a view, "
         f"{sum(tokens) / 1e9:,.3f} GB of features; "
         f"at most {needed / 1e9:,.3f} GB are left to write, views included"
     )

@@ -28,7 +28,7 @@ from .encoders.base import Encoder
 from .encoders.registry import create
 from .forward import Sets
 from .groups import Groups
-from .pack_plan import INDEX
+from .packed_folder import INDEX
 from .plan import BundlePlan, Plan, bundle_plan
 from .ray_jobs import Job
 from .run_log import WorkerLog

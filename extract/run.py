@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ..configs.load import command_line
 from ..configs.schema import ExtractConfig
-from ..errors import ConfigError, EncoderError, StoreError, did_you_mean, first_few
+from ..errors import ConfigError, EncoderError, StoreError, counted, first_few
 from ..progress import Progress
 from ..store.catalog import Catalog
 from ..store.disk_faults import disk_faults
@@ -20,6 +20,7 @@ from ..store.feature_store import FeatureStore
 from ..store.kept_lists import declare_lists
 from ..store.key import FeatureKey
 from ..store.lock import exclusive
+from .check_words import check_words
 from .encoders.base import Encoder
 from .encoders.registry import create
 from .extraction import Extraction
@@ -30,8 +31,6 @@ from .shards import ShardIndex
 from .store_lists import keep_sets, keep_splits
 from .tally import Tally
 from .words import resolve_compute
-
-BACKENDS = ("local", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +137,9 @@ def open_plan(config: ExtractConfig, *, encoder: Encoder | None = None, measure:
     Raises:
         StrataError: a word is wrong, the shards are not whole, the encoder is unknown.
     """
-    _check_words(config, own=encoder is not None)
+    check_words(config)
+    if encoder is not None:
+        _check_own(config)
     index = ShardIndex.open(config.shards)
     device, planning = _devices(config)
     encoder = encoder or create(config.encoder, config.weights, config.stride)
@@ -158,33 +159,12 @@ def _devices(config: ExtractConfig) -> tuple[str, str]:
     return forward_device(config), "cpu"
 
 
-def _check_words(config: ExtractConfig, own: bool) -> None:
-    if config.backend not in BACKENDS:
-        fix = did_you_mean(config.backend, BACKENDS)
-        raise ConfigError(f"backend={config.backend} is not known.", where="backend", fix=fix)
-    if config.backend == "local" and (config.address or config.workers is not None):
-        raise ConfigError(
-            "address= and workers= say how Ray is used, and this run does not use it.",
-            where=f"address={config.address}, workers={config.workers}",
-            fix="add backend=ray, or leave them out",
-        )
-    if config.backend == "ray" and own:
+def _check_own(config: ExtractConfig) -> None:
+    if config.backend == "ray":
         raise ConfigError(
             "an encoder object stays in its process, the workers of Ray make their own.",
             where="backend=ray",
             fix="register it as an entry point (CONTRIBUTING.md) and name it, or use backend=local",
-        )
-    if config.workers is not None and config.workers < 1:
-        raise ConfigError(
-            f"workers={config.workers} leaves nobody to work.", where="workers", fix="write workers=1 or more"
-        )
-    if config.retry not in ("none", "failed"):
-        raise ConfigError(f"retry={config.retry} is not known.", where="retry", fix="write retry=failed")
-    if config.batch < 1 or (config.unit_views is not None and config.unit_views < 1):
-        raise ConfigError(
-            "a batch and a unit have at least one view.",
-            where=f"batch={config.batch}, unit_views={config.unit_views}",
-            fix="write batch=8, and leave unit_views out",
         )
 
 
@@ -243,7 +223,7 @@ def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:
     say: Callable[..., None] = lambda text: console.print(text, highlight=False)  # noqa: E731
     tally = summary.tally
     say(
-        f"{summary.key.folder}: {summary.views:,} views, {summary.computed:,} computed, "
+        f"{summary.key.folder}: {counted(summary.views, 'view')}, {summary.computed:,} computed, "
         f"{summary.reused:,} were there, {summary.bytes / 1e6:,.1f} MB written"
     )
     if summary.beside:
@@ -254,7 +234,7 @@ def _print(summary: Summary, config: ExtractConfig, console: Console) -> None:
             f"keep {tally.keep_s:.1f}, write {tally.write_s:.1f}; the encoder waited {tally.wait_s:.1f}[/dim]"
         )
     if summary.missing:
-        say(f"{summary.missing:,} views have no features, for a reason the store names (`strata store info`)")
+        say(f"{counted(summary.missing, 'view')} without features; `strata store info` has the reasons")
     if summary.failed:
         where = Path(config.store) / "runs" / f"{summary.run}.failed.jsonl"
-        say(f"[red]{summary.failed:,} views failed:[/red] {where}; retry=failed computes them again")
+        say(f"[red]{counted(summary.failed, 'view')} failed:[/red] {where}; retry=failed computes them again")

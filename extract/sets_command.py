@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 from statistics import fmean
@@ -15,10 +16,10 @@ from rich.table import Table
 
 from ..configs.dataset_presets import load_dataset
 from ..configs.schema import SetsConfig, SetsOptions
-from ..errors import ConfigError, SceneError, SetsError
+from ..errors import ConfigError, SceneError, SetsError, counted, first_few
 from ..store.schema import ViewSet
 from .scenes.mix import mix_datasets
-from .scenes.open import open_scenes
+from .scenes.open import Subset, asked_scenes
 from .scenes.scene import Scene, SceneSource
 from .sets import check_options, read_sets, sample_sets, write_sets
 
@@ -34,13 +35,19 @@ def make(config: SetsConfig, console: Console) -> int:
         StoreError: the file cannot be written.
         ConfigError: an option is out of range.
     """
-    source = open_scenes(config.scenes, config.source, config.split, config.mix)
+    source = asked_scenes(config)
     walks = _walks(config, source)
     for options in walks.by_dataset.values():
         check_options(**{name: options[name] for name in ("views", "count", "seed", "sampler")})
-    sets, skipped, dropped, broken = _sample(source, walks)
+    every = source.source if config.scene and isinstance(source, Subset) else source
+    sampled = _sample(source, walks, _places(every.ids()))
+    sets, skipped, dropped = sampled.sets, sampled.skipped, sampled.dropped
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     for scene_id, reason in skipped:
-        console.print(f"skipped {scene_id}: {reason}", markup=False, highlight=False)
+        say(f"skipped {scene_id}: {reason}")
     if not sets:
         raise SetsError(
             "no scene has a view set.",
@@ -50,13 +57,11 @@ def make(config: SetsConfig, console: Console) -> int:
             + ("" if config.mix else f", or a lower set_threshold (now {config.set_threshold})"),
         )
     write_sets(config.out, sets, sampler=walks.sampler, skipped=skipped, dropped_equal=dropped)
-    scenes = len({view_set.scene for view_set in sets})
-    console.print(
-        f"{len(sets):,} sets of {scenes:,} scenes in {config.out}; {dropped:,} equal ones dropped",
-        markup=False,
-        highlight=False,
-    )
-    return 1 if broken else 0
+    for line in sampled.smaller():
+        say(line)
+    scenes = counted(len({view_set.scene for view_set in sets}), "scene")
+    say(f"{counted(len(sets), 'set')} of {scenes} in {config.out}; {dropped:,} equal ones dropped")
+    return 1 if sampled.broken else 0
 
 
 def ls(path: str | Path, console: Console) -> int:
@@ -87,28 +92,69 @@ class _Walks:
     sampler: dict[str, Any]
 
 
-def _sample(source: SceneSource, walks: _Walks) -> tuple[list[ViewSet], list[tuple[str, str]], int, int]:
-    """(sets, (scene, reason) of skipped scenes, equal sets dropped, broken scenes)."""
-    sets: list[ViewSet] = []
-    skipped: list[tuple[str, str]] = []
-    dropped = broken = 0
-    seen_of_dataset: Counter[str] = Counter()
-    for scene_id in source.ids():
+@dataclass
+class _Sampled:
+    """What was drawn.
+
+    Attributes:
+        sets: in order of their scenes.
+        skipped: (scene, reason) of those without sets.
+        dropped: how many sets were equal to another.
+        broken: how many scenes cannot be read.
+        short: by reason, in each scene how many sets have fewer views than were asked for.
+    """
+
+    sets: list[ViewSet] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    dropped: int = 0
+    broken: int = 0
+    short: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def add(self, scene: Scene, drawn: list[ViewSet], equal: int, options: dict[str, Any]) -> None:
+        """The sets of one scene."""
+        self.sets += drawn
+        self.dropped += equal
+        asked, there = options["views"], len(scene.views)
+        why = (
+            f"there are no {asked} views"
+            if there < asked
+            else f"no walk of {asked} views stays above a covisibility of {options['threshold']:g}"
+        )
+        if short := sum(len(view_set.members) < asked for view_set in drawn):
+            self.short[why][f"{scene.id} ({counted(there, 'view')})"] += short
+
+    def smaller(self) -> list[str]:
+        """A line for each reason why sets are smaller than asked for."""
+        return [
+            f"{sum(scenes.values()):,} of {counted(len(self.sets), 'set')} have fewer views than asked for, "
+            f"since {why}: {first_few(scenes)}"
+            for why, scenes in self.short.items()
+        ]
+
+
+def _places(ids: Sequence[str]) -> dict[str, int]:
+    """By scene its place in its dataset, which mapanything seeds by: one scene alone keeps its own."""
+    seen: Counter[str] = Counter()
+    places = {}
+    for scene_id in ids:
         dataset = scene_id.partition("/")[0]
-        scene_idx = seen_of_dataset[dataset]
-        seen_of_dataset[dataset] += 1
+        places[scene_id] = seen[dataset]
+        seen[dataset] += 1
+    return places
+
+
+def _sample(source: SceneSource, walks: _Walks, places: Mapping[str, int]) -> _Sampled:
+    sampled = _Sampled()
+    for scene_id in source.ids():
         try:
-            drawn, equal = _sample_scene(source.scene(scene_id), scene_idx, walks.by_dataset[dataset])
+            scene, options = source.scene(scene_id), walks.by_dataset[scene_id.partition("/")[0]]
+            sampled.add(scene, *_sample_scene(scene, places[scene_id], options), options)
         except SceneError as error:
-            broken += 1
-            skipped.append((scene_id, f"broken: {error.what}"))
-            continue
+            sampled.broken += 1
+            sampled.skipped.append((scene_id, f"broken: {error.what}"))
         except SetsError as error:
-            skipped.append((scene_id, error.what))
-            continue
-        sets.extend(drawn)
-        dropped += equal
-    return sets, skipped, dropped, broken
+            sampled.skipped.append((scene_id, error.what))
+    return sampled
 
 
 def _sample_scene(scene: Scene, scene_idx: int, options: dict[str, Any]) -> tuple[list[ViewSet], int]:

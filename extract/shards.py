@@ -17,8 +17,9 @@ from typing import Any
 from ..errors import SceneError, ShardError, did_you_mean, first_few
 from ..store.key import digest
 from ..store.record_fields import check_scene_id
-from .pack_plan import INDEX, INDEX_FORMAT
-from .packed_scene import PACK_AGAIN, PackedScene, PackedView, Shard, damaged_index, naming_damage
+from .pack_plan import INDEX_FORMAT
+from .packed_folder import INDEX, PACK_AGAIN, not_shards
+from .packed_scene import PackedScene, PackedView, Shard, damaged_index, naming_damage
 
 __all__ = ["PackedScene", "PackedView", "Shard", "ShardIndex"]
 
@@ -111,13 +112,8 @@ class ShardIndex:
 def _document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ShardError(
-            "packing was not finished.",
-            where=path.parent,
-            why=f"{INDEX} is written last, and it is not there",
-            fix=f"{PACK_AGAIN}, it continues where it stopped; or name another folder",
-        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise not_shards(path.parent) from None
     except (OSError, ValueError, RecursionError) as error:
         raise damaged_index(path.parent, error) from None
     found = {name: document.get(name) for name in INDEX_FORMAT} if isinstance(document, dict) else None

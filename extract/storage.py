@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ConfigError, SceneError, ShardError, did_you_mean
+from ..errors import SceneError, ShardError
 from ..store.key import FeatureKey
 from ..store.layers import stored_name
 from ..store.schema import ViewSet
@@ -53,17 +53,8 @@ def choose_storages(
         asked: auto | f16 | bf16 | f32 | u8.
         root: the store.
         sample: max |x| by layer; None = not measured, f16 is taken for layers the store does not have.
-
-    Raises:
-        ConfigError: the storage is unknown.
     """
     if asked != "auto":
-        if asked not in STORAGES:
-            raise ConfigError(
-                f"storage={asked} is not known.",
-                where="storage",
-                fix=did_you_mean(asked, ("auto", *STORAGES)),
-            )
         return dict.fromkeys(layers, asked)
     return {layer: _present(root, key, layer) or _by_size(layer, sample) for layer in layers}
 

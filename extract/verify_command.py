@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from ..configs.schema import VerifyConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..progress import Progress
 from ..store.feature_store import FeatureStore
 from ..store.maintain.repair import repair as drop
@@ -97,7 +98,8 @@ def _lines(report: Report, left: list[Fault], repaired: bool) -> list[str]:
         lines.append(f"and {len(report.faults) - SHOWN:,} more; --json names all")
     for key, found in report.recomputed.items():
         largest = ", ".join(f"{layer} {value:.2g}" for layer, value in found["largest_deviation"].items())
-        lines.append(f"{key}: {found['views']:,} views again, largest deviation: {largest or 'none'}")
+        again = counted(found["views"], "view")
+        lines.append(f"{key}: {again} again, largest deviation: {largest or 'none'}")
         lines += [f"{key}: not compared: {what}" for what in found["not_compared"]]
     if report.unfinished:
         lines.append(
@@ -105,12 +107,27 @@ def _lines(report: Report, left: list[Fault], repaired: bool) -> list[str]:
         )
     if report.live:
         lines.append(f"{', '.join(report.live)} writes to the store now; what it replaces may look wrong")
-    counted = f"{report.files:,} files, {report.bytes / 1e6:,.1f} MB: {len(report.faults):,} faults"
-    lines.append(counted)
+    looked_at = f"{counted(report.files, 'file')}, {report.bytes / 1e6:,.1f} MB"
+    lines.append(f"{looked_at}: {counted(len(report.faults), 'fault')}")
     if repaired and len(left) < len(report.faults):
         lines.append("what was bad is dropped; the same `strata extract run` as before writes it anew")
-    elif not repaired and any(fault.drop for fault in report.faults):
+    if repaired:
+        lines += _left_alone(left)
+    elif any(fault.drop for fault in report.faults):
         lines.append(
             "--repair drops what is bad; the same `strata extract run` as before then writes it anew"
         )
+    return lines
+
+
+def _left_alone(left: Sequence[Fault]) -> list[str]:
+    """What --repair does not touch, and who can mend it."""
+    foreign = sum(fault.kind == "foreign" for fault in left)
+    others, lines = len(left) - foreign, []
+    if foreign:
+        files = counted(foreign, "foreign file")
+        lines.append(f"left alone: {files}, since --repair drops only what the store can have anew:")
+        lines.append("look at what is named foreign above, and move it out or remove it")
+    if others:
+        lines.append(f"left alone: {counted(others, 'fault')} that extracting again would not mend")
     return lines

@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ProbeError, SelectionError, StrataError
+from ..errors import ProbeError, SelectionError, StrataError, counted
 from ..progress import Progress
+from ..store.extract_command import extract_command
 from ..store.feature_store import FeatureStore
 from ..store.key import digest
 from ..store.remote.path import Place
@@ -24,7 +25,7 @@ from .correspondence_words import protocol_names
 from .layer_choice import Absent, check_layers, select_there, what_adds
 from .run_records import Part, check_same_run, describe_run, part_path, read_part, write_part, write_records
 from .set_pictures import paint_sets
-from .set_views import PlacedSet, place_sets
+from .set_views import NOT_TOGETHER, PlacedSet, place_sets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,13 +101,16 @@ class CorrespondenceRun:
         records = [record for job in jobs if job.path in parts for record in parts[job.path].records]
         for part in parts.values():
             self.skipped.update(part.skipped)
+        to_add = self._ways_to_add(selections)
         self._say_skipped()
         if not any(record.encoder for record in records):
-            raise self._nothing_scored()
+            raise self._nothing_scored(to_add)
+        for command in to_add:
+            self._say(f"to add these sets: {command}")
         write_records(self.out, records)
         paint_sets(self.out, selections, self.sets, self.config.pictures, self._say)
         print_table(records, self.console, seed=self.config.seed, resamples=self.config.resamples)
-        self._say(f"{len(records):,} records in {self.out / 'records.jsonl'}")
+        self._say(f"{counted(len(records), 'record')} in {self.out / 'records.jsonl'}")
         return self._say_absent()
 
     def _asked(self) -> list[str]:
@@ -210,12 +214,23 @@ class CorrespondenceRun:
             self._say(f"{absent}; to add it:\n{what_adds(self.store, absent)}")
         return 1 if left else 0
 
-    def _nothing_scored(self) -> ProbeError:
+    def _ways_to_add(self, selections: list[Selection]) -> list[str]:
+        """The commands that extract the sets which encoders of whole sets have not seen."""
+        sets = self.config.sets or str(self.out / "sets.json")
+        return [
+            extract_command(self.store, one.stored_key, sets=sets)
+            for one in selections
+            if one.key.context == "set"
+            and (self.skipped[NOT_TOGETHER] or self.sets.keys().isdisjoint(one.scenes))
+        ]
+
+    def _nothing_scored(self, to_add: list[str]) -> ProbeError:
         return ProbeError(
             "no view set could be scored.",
             where=self.store.root,
             why="\n".join(sorted(self.skipped)) or "the selection and the sets share no scene",
-            fix="make sets of these scenes (`strata sets make`); they need depth and poses",
+            fix="\n".join(to_add)
+            or "make sets of these scenes (`strata sets make`); they need depth and poses",
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..errors import SelectionError
+from ..errors import StoreError
 from ..store.atomic import write_atomic
 from .set_views import PlacedSet, by_context, place_sets, read_views
 from .visualize import pca_picture
@@ -40,7 +40,7 @@ def paint_sets(
             try:
                 if not (folder / file).is_file():
                     _paint(part, one, folder / file, caption)
-            except SelectionError as error:
+            except StoreError as error:
                 say(f"no picture of {scene}: {error.what}")
                 break
             entry = {"file": file, "caption": caption, "scene": scene, "encoder": part.key.encoder}

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NOT_TOGETHER = "its views were not encoded together"
+"""Why a set cannot be scored on an encoder that sees whole sets."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlacedSet:
@@ -81,7 +84,7 @@ def _place_encoded(selection: Selection, sets: Iterable[ViewSet]) -> tuple[list[
         part = selection.of_set(view_set)
         block = next(part.blocks()) if part is not None else None
         if block is None:
-            skipped["its views were not encoded together: extract with these sets"] += 1
+            skipped[NOT_TOGETHER] += 1
         elif len(block) < 2:
             skipped["fewer than two of its views have features"] += 1
         else:

@@ -94,7 +94,7 @@ def restricted(
     if keep.restricts:
         parts = filtered(parts, lambda block, view: keep.view(block.scene, view))
     if layers is not None:
-        names = resolve_layers(layers, names, selection.stored_key.depth)
+        names = resolve_layers(layers, names, selection.stored_key.depth, "the selection")
         parts = [replace(b, places={name: b.places[name] for name in names}) for b in parts]
     if not any(map(len, parts)):
         raise SelectionError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, SelectionError, StoreError, did_you_mean, first_few
+from ..errors import ConfigError, SelectionError, StoreError, counted, did_you_mean, first_few
 from .arrays import group_document
 from .atomic import is_partial, read_json, remove_abandoned
 from .catalog import Catalog
@@ -17,16 +18,20 @@ from .inside import check_folders
 from .key import FeatureKey, Preprocess, canonical_json
 from .layout import pixels_folder, points_folder
 from .remote.cache import BlockCache
-from .remote.path import Place, place_of, written
-from .schema import VERSION, ViewSet
+from .remote.path import Place, RemotePath, place_of, written
+from .schema import ViewSet
 from .shard_io import OpenShards
 from .split_lists import Split
 from .stored_key import StoredKey, choose_key, read_key
+from .version import check_version, root_document
 from .view_sets import read_sets
 from .writer import write_if_changed
 
 if TYPE_CHECKING:
     from .selection import Selection
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class FeatureStore:
@@ -50,6 +55,7 @@ class FeatureStore:
         self.root, self.check = root, check
         self._shards = OpenShards()
         self._groups: dict[Place, StoredGroup] = {}
+        self._u8_logged: set[str] = set()
 
     @classmethod
     def open(
@@ -59,6 +65,7 @@ class FeatureStore:
         *,
         storage_options: Mapping[str, Any] | None = None,
         cache: BlockCache | None = None,
+        whole_files: bool = False,
     ) -> FeatureStore:
         """An existing store.
 
@@ -68,9 +75,10 @@ class FeatureStore:
             check: see the class.
             storage_options: for fsspec, such as `{"endpoint_url": ..., "anon": True}`.
             cache: keeps what was read from elsewhere; None = STRATA_CACHE, of STRATA_CACHE_BYTES.
+            whole_files: parts of files will not be asked for, so that any web server will do.
 
         Raises:
-            StoreError: there is none, or it is of another version.
+            StoreError: there is none, it is of another version, or its web server has no byte ranges.
             RemoteError: the place cannot be reached, or refuses.
             ConfigError: the URL is of a kind that is not installed.
         """
@@ -83,6 +91,8 @@ class FeatureStore:
                 fix="give the path that `strata extract run store=` wrote to",
             )
         check_version(root)
+        if isinstance(root, RemotePath) and not whole_files:
+            root.place.check_ranges()
         return cls(root, check)
 
     @classmethod
@@ -108,7 +118,7 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         names = first_few(key.name for key in self.keys())
-        return f"FeatureStore({str(self.root)!r}, {len(self.catalog.rows):,} scenes, keys: {names})"
+        return f"FeatureStore({str(self.root)!r}, {counted(len(self.catalog.rows), 'scene')}, keys: {names})"
 
     def _repr_html_(self) -> str:
         from .notebook import store_html
@@ -157,10 +167,28 @@ class FeatureStore:
         write_if_changed(root / pixels / "zarr.json", group_document({**attributes, **patches}))
 
     def select(self, encoder: str, **options: Any) -> Selection:
-        """A lazy selection of one key's features; see `select.select`."""
+        """A lazy selection of one key's features; see `select.select`.
+
+        What is read as u8 because nothing more exact is stored is logged once, so that nobody measures
+        it unknowingly.
+        """
         from .select import select
 
-        return select(self, encoder, **options)
+        selection = select(self, encoder, **options)
+        if options.get("storage") is None:
+            self._log_u8(selection)
+        return selection
+
+    def _log_u8(self, selection: Selection) -> None:
+        layers = [layer for layer, storages in selection.storages.items() if "u8" in storages]
+        name = selection.stored_key.name
+        if layers and name not in self._u8_logged:
+            self._u8_logged.add(name)
+            _LOG.warning(
+                "%s: stored in 8 bits alone, so read as u8: %s (1 - cos to the exact token is about 3e-5)",
+                name,
+                ", ".join(layers),
+            )
 
     def stored_key(self, encoder: str, **fields: Any) -> StoredKey:
         """The one key of that encoder.
@@ -238,54 +266,3 @@ def read_split(path: Place) -> Split:
 
 def _nothing_at(root: Place) -> str:
     return "there is no such folder" if isinstance(root, Path) else "there is no such bucket or folder"
-
-
-def root_document(lists: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-    """What the `zarr.json` of a store of this version says.
-
-    Args:
-        lists: names of splits and of view sets, see `kept_lists.py`; empty ones are not named.
-    """
-    named = {kind: list(names) for kind, names in (lists or {}).items() if names}
-    return group_document({"format": "strata", "version": VERSION, **named})
-
-
-def check_version(root: Place) -> None:
-    """Refuse a store of another version than this program's.
-
-    Raises:
-        StoreError: the store is older (the error names the command that turns it into this version) or newer.
-    """
-    version = stored_version(root)
-    if version == VERSION:
-        return
-    older = type(version) is int and 0 <= version < VERSION
-    raise StoreError(
-        f"the store is of version {version}, this program reads version {VERSION}.",
-        where=root,
-        why="an older version of the program wrote it"
-        if older
-        else "a newer version of the program wrote it",
-        fix=f"run `strata store migrate {root}`, which turns it into version {VERSION}"
-        if older
-        else "install a newer strata, or use the program that wrote it",
-    )
-
-
-def stored_version(root: Place) -> object:
-    """The format version that a store says it has.
-
-    Raises:
-        StoreError: it is no store.
-    """
-    document = read_json(root / "zarr.json")
-    attributes = document.get("attributes") if isinstance(document, dict) else None
-    attributes = attributes if isinstance(attributes, dict) else {}
-    if attributes.get("format") != "strata":
-        raise StoreError(
-            "this Zarr group is not a store of Strata.",
-            where=root,
-            why=f"its format attribute is {attributes.get('format')!r}",
-            fix="give the path that `strata extract run store=` wrote to",
-        )
-    return attributes.get("version")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,24 @@ Rows = list[tuple[Block, list[int]]]
 def names_of(rows: Rows) -> tuple[str, ...]:
     """`<dataset>/<scene>/<frame>` of views."""
     return tuple(f"{block.scene}/{block.views[i].name}" for block, picked in rows for i in picked)
+
+
+def view_table(parts: Sequence[Block]) -> list[dict[str, Any]]:
+    """One row per view; see `Selection.table`."""
+    return [
+        {
+            "scene": block.scene,
+            "frame": view.name,
+            "position": view.position,
+            "grid": block.grid,
+            "bundle": block.bundle.id,
+            "row": row,
+            "storage": dict(block.layers),
+            "image_digest": view.image_digest,
+        }
+        for block in parts
+        for row, view in zip(block.rows, block.views, strict=True)
+    ]
 
 
 class ViewIndex:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .atomic import read_json
-from .feature_store import root_document
+from .version import root_document
 from .writer import write_if_changed
 
 LISTS = ("splits", "sets")

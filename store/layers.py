@@ -25,13 +25,16 @@ _STORED = re.compile(r"(?P<layer>.+?)(@(?P<storage>u8|bf16|f32))?")
 STORAGES = ("f32", "f16", "bf16", "u8")
 
 
-def resolve_layers(wanted: Iterable[str], available: Iterable[str], depth: int) -> tuple[str, ...]:
+def resolve_layers(
+    wanted: Iterable[str], available: Iterable[str], depth: int, whose: str = "the encoder"
+) -> tuple[str, ...]:
     """Layer names for what was asked, in the order asked, duplicates dropped.
 
     Args:
         wanted: names, shares such as `1/2`, or `last`.
         available: the names that the encoder has; no more of them are asked for than it takes.
         depth: its number of blocks; 0 = none, then shares resolve to `norm`.
+        whose: what the error says the layers belong to.
 
     Raises:
         LayerError: a name is outside the grammar or the encoder does not have it.
@@ -46,9 +49,9 @@ def resolve_layers(wanted: Iterable[str], available: Iterable[str], depth: int) 
             have.append(more)
         if name not in have:
             raise LayerError(
-                f"the encoder has no layer {asked!r}.",
+                f"{whose} has no layer {asked!r}.",
                 where="layers",
-                why=f"it has {_summary(tuple(have))}",
+                why=f"it has {layers_told(tuple(have))}",
                 fix=did_you_mean(name, have),
             )
     return tuple(dict.fromkeys(resolved))
@@ -92,6 +95,11 @@ def stored_name(layer: str, storage: str) -> str:
     return layer if storage == "f16" else f"{layer}@{storage}"
 
 
+def layer_text(layer: str, storages: Sequence[str]) -> str:
+    """For people: `block5`, or with a storage other than f16 `block5 u8`, `block5 f16+u8`."""
+    return layer if list(storages) == ["f16"] else f"{layer} {'+'.join(storages)}"
+
+
 def split_stored(folder: str) -> tuple[str, str]:
     """(layer, storage) of a folder that `stored_name` made."""
     match = _STORED.fullmatch(folder)
@@ -106,8 +114,8 @@ def layer_order(name: str) -> tuple[int, int, str]:
     return rank, int(number[0]) if number else 0, name
 
 
-def _summary(names: tuple[str, ...]) -> str:
-    """`block0 to block11 (each also .attn, .keys), norm`; where blocks are left out, all names."""
+def layers_told(names: Sequence[str]) -> str:
+    """For people: `block0 to block11 (each also .attn, .keys), norm`; with gaps all names."""
     told = []
     for kind in ("block", "frame", "global"):
         found = {int(m[1]): m[0] for name in names if (m := re.fullmatch(rf"{kind}([0-9]+)", name))}
@@ -118,7 +126,7 @@ def _summary(names: tuple[str, ...]) -> str:
     return ", ".join([*told, *(name for name in names if name in ("norm", "patch_embed"))])
 
 
-def _taps(names: tuple[str, ...], kind: str, blocks: int) -> str:
+def _taps(names: Sequence[str], kind: str, blocks: int) -> str:
     taps = sorted({name.partition(".")[2] for name in names if name.startswith(kind) and "." in name})
     whole = [f".{tap}" for tap in taps if all(f"{kind}{k}.{tap}" in names for k in range(blocks))]
     return f" (each also {', '.join(whole)})" if whole else ""

@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ..configs.schema import ListConfig
-from ..errors import LayerError, SelectionError
+from ..errors import LayerError, SelectionError, counted
+from .extract_command import made_by
 from .feature_store import FeatureStore
-from .group import StoredGroup
 from .key import canonical_json
+from .layers import layer_text
 from .remote.path import Place
+from .select import select
 from .selection import Selection
 from .stored_key import StoredKey
 
@@ -54,11 +56,12 @@ def ls(path: str, console: Console, asked: ListConfig | None = None, *, as_json:
     for facts in found:
         size = facts.note or f"{facts.bytes / 1e6:,.1f} MB"
         counts = [f"{facts.scenes:,}", f"{facts.views:,}", ", ".join(facts.grids)]
-        table.add_row(facts.name, ", ".join(facts.layers), *counts, size)
+        layers = (layer_text(layer, storages) for layer, storages in facts.layers.items())
+        table.add_row(facts.name, ", ".join(layers), *counts, size)
     nothing = "nothing fits" if store.keys() else "the store has no features yet"
     console.print(table if table.row_count else nothing, highlight=False)
-    catalog = store.catalog
-    console.print(f"{len(catalog.rows):,} scenes in {len(catalog.bundles):,} bundles", highlight=False)
+    scenes, bundles = counted(len(store.catalog.rows), "scene"), counted(len(store.catalog.bundles), "bundle")
+    console.print(f"{scenes} in {bundles}", highlight=False)
     return 0
 
 
@@ -72,7 +75,8 @@ def _facts(store: FeatureStore, stored: StoredKey, asked: ListConfig) -> KeyFact
     }
     about = {"name": stored.name, "encoder": stored.key.encoder, "derived": stored.key.derived}
     try:
-        selection = store.select(
+        selection = select(
+            store,
             stored.name,
             scene=asked.scene,
             dataset=asked.dataset,
@@ -98,7 +102,7 @@ def info(path: str, console: Console) -> int:
     def say(text: str = "") -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    say(f"store {store.root}: {_size(store.root)} in {_files(store.root):,} files")
+    say(f"store {store.root}: {_size(store.root)} in {counted(_files(store.root), 'file')}")
     for part in ("features", "pixels", "points", "catalog"):
         say(f"  {part:<9} {_size(store.root / part)}")
     for stored in store.keys():
@@ -113,22 +117,23 @@ def info(path: str, console: Console) -> int:
 
 
 def _say_key(store: FeatureStore, stored: StoredKey, say) -> None:
-    say(f"\n{stored.name}  patch {stored.patch_size}, {stored.depth} blocks")
+    say(f"\n{stored.name}  patch {stored.patch_size}, {counted(stored.depth, 'block')}")
     say(f"  hashed    {canonical_json(stored.key.to_dict())}")
-    say(f"  made by   {_provenance(store, stored)}")
+    made = ", ".join(f"{name} {value}" for name, value in made_by(store, stored).items())
+    say(f"  made by   {made}")
     try:
-        selection = store.select(stored.name)
+        selection = select(store, stored.name)
     except SelectionError as error:
         say(f"  views     0: {error.what}")
         return
     say(f"  layers    {', '.join(_layer_text(stored, layer, selection) for layer in stored.layers)}")
     say(
-        f"  views     {len(selection):,} of {len(selection.scenes):,} scenes, "
+        f"  views     {len(selection):,} of {counted(len(selection.scenes), 'scene')}, "
         f"{selection.stored_bytes / 1e6:,.1f} MB"
     )
     reasons = Counter(selection.left_out.values())
     for why, count in reasons.most_common():
-        say(f"  missing   {count:,} views: {why}")
+        say(f"  missing   {counted(count, 'view')}: {why}")
     for scene in selection.stale:
         say(f"  stale     {scene}: run the extraction again")
 
@@ -137,17 +142,6 @@ def _layer_text(stored: StoredKey, layer: str, selection: Selection) -> str:
     storages = sorted({s for layers in stored.bundles.values() for s in layers.get(layer, ())})
     width = f" {selection.parts[0].width(layer)}" if layer in selection.layers else " (some scenes)"
     return f"{layer}{width} {'+'.join(storages)}"
-
-
-def _provenance(store: FeatureStore, stored: StoredKey) -> str:
-    folder = store.root / "features" / stored.folder
-    group = next(
-        path.parent.parent
-        for path in sorted(folder.glob("*/*/tokens/zarr.json"))
-        if (path.parent.parent / "zarr.json").exists()
-    )
-    made = StoredGroup(group).array_attributes("tokens").get("provenance", {})
-    return ", ".join(f"{name} {value}" for name, value in made.items())
 
 
 def _size(path: Place) -> str:

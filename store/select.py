@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import LayerError, SelectionError, did_you_mean, first_few
+from ..errors import LayerError, SelectionError, StaleError, counted, did_you_mean, first_few
+from .absent import no_such_sets, stored_layers_of
 from .block import Block
+from .extract_command import extract_command
 from .feature_store import FeatureStore
 from .filters import ViewFilter, scene_ids
 from .layer_place import LayerPlace
-from .layers import STORAGES, best_storage, layer_order, resolve_layers
+from .layers import STORAGES, best_storage, layer_order
 from .placement import Placement, place_scene, stored_layers
 from .schema import Bundle, ViewSet
 from .selection import Selection
@@ -57,13 +59,15 @@ def select(
         LayerError: a layer is not stored for some of the scenes.
     """
     stored = store.stored_key(encoder, **fields)
-    asked = None if layers is None else resolve_layers(layers, stored.bundles.layer_names(), stored.depth)
+    asked = stored_layers_of(store, stored, layers)
     keep = ViewFilter(sets, views)
     scenes = [one for one in scene_ids(store, scene, dataset, split) if keep.scene(one)]
     words = {"version": version, "asked": asked, "storage": storage}
     placed = {one: place_scene(store.catalog, stored, one, **words) for one in scenes}
     selection = _of_placed(store, stored, placed, keep, **words)
     if not len(selection):
+        if sets is not None and stored.key.context == "set" and not selection.stale:
+            raise no_such_sets(store, stored, str(sets) if isinstance(sets, str | Path) else "FILE")
         raise _nothing(selection, scene or split or dataset)
     return selection
 
@@ -82,7 +86,7 @@ def _of_placed(
     found = [one for of_scene in placed.values() for one in of_scene]
     if stored.key.context == "set":
         found = [one for one in found if keep.whole(one.home[1].id, one.views)]
-    names = _layer_names(stored, [set(placement.layers) for placement in found], asked)
+    names = _layer_names(store, stored, [set(placement.layers) for placement in found], asked)
     maker = _BlockMaker(store, stored, names, storage, keep)
     parts = tuple(block for block in map(maker.block, found) if len(block) or block.missing)
     absent = [one for one, of_scene in placed.items() if not of_scene and version is None]
@@ -95,7 +99,9 @@ def _has_older(store: FeatureStore, stored: StoredKey, scene_id: str) -> bool:
     return any(bundle.id in stored.bundle_ids for bundle, _ in store.catalog.rows[scene_id])
 
 
-def _layer_names(stored: StoredKey, placed: list[set[str]], asked: Sequence[str] | None) -> tuple[str, ...]:
+def _layer_names(
+    store: FeatureStore, stored: StoredKey, placed: list[set[str]], asked: Sequence[str] | None
+) -> tuple[str, ...]:
     common = set.intersection(*placed) if placed else set()
     if asked is None:
         return tuple(sorted(common, key=layer_order))
@@ -105,7 +111,7 @@ def _layer_names(stored: StoredKey, placed: list[set[str]], asked: Sequence[str]
             f"layer {absent[0]!r} is stored for some of the scenes only.",
             where=stored.name,
             why=f"all of them have {', '.join(sorted(common, key=layer_order)) or 'none in common'}",
-            fix=f"extract layers={absent[0]} of {stored.key.encoder} for all of them",
+            fix=f"add it to all of them: {extract_command(store, stored, layers=[absent[0]])}",
         )
     return tuple(asked)
 
@@ -186,7 +192,7 @@ def _storage(have: tuple[str, ...], asked: str | None, layer: str, stored: Store
 def _nothing(selection: Selection, asked: str | None) -> SelectionError:
     stale, scenes = selection.stale, selection.store.catalog.rows
     if stale:
-        return SelectionError(
+        return StaleError(
             f"{first_few(stale)} changed since these features were extracted.",
             where=selection.stored_key.name,
             why="the stored rows are stale",
@@ -195,7 +201,7 @@ def _nothing(selection: Selection, asked: str | None) -> SelectionError:
     if selection.left_out:
         reasons = Counter(selection.left_out.values())
         return SelectionError(
-            f"all {len(selection.left_out):,} views that fit have no features.",
+            f"{counted(len(selection.left_out), 'view')} would fit, and none has features.",
             where=selection.stored_key.name,
             why="\n".join(f"{count:,}: {why}" for why, count in reasons.most_common(5)),
             fix="mend the cause and extract again with retry=failed",

@@ -21,7 +21,7 @@ from .block import Block
 from .feature_store import FeatureStore
 from .filters import ViewFilter
 from .grid_features import GridFeatures, ViewBuffers
-from .joined import ViewIndex, names_of, read_rows
+from .joined import ViewIndex, names_of, read_rows, view_table
 from .key import FeatureKey, Size, digest
 from .loader import Loader, LoaderOptions
 from .prefix_tokens import prefix_tokens
@@ -95,6 +95,15 @@ class Selection:
         each = ((len(block), *block.shape("tokens", layer)) for block in self.parts for layer in self.layers)
         return sum(count * math.prod(shape) * dtype.itemsize for count, shape, dtype in each)
 
+    @property
+    def storages(self) -> dict[str, tuple[str, ...]]:
+        """By layer, how its tokens are stored: f32 | f16 | bf16 | u8; several where bundles differ."""
+        found: dict[str, set[str]] = {layer: set() for layer in self.layers}
+        for block in self.parts:
+            for layer, storage in block.layers.items():
+                found[layer].add(storage)
+        return {layer: tuple(sorted(storages)) for layer, storages in found.items()}
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over the key, the layers with their storage, and every view's digest."""
@@ -104,11 +113,9 @@ class Selection:
         return digest([self.key.to_dict(), self.layers, views])[:16]
 
     def __repr__(self) -> str:
-        return (
-            f"Selection({self.stored_key.name}, layers {', '.join(self.layers)}, "
-            f"{len(self.scenes):,} scenes, {len(self):,} views, {self.nbytes / 1e6:,.1f} MB, "
-            f"fingerprint {self.fingerprint})"
-        )
+        from .notebook import selection_text
+
+        return selection_text(self)
 
     def _repr_html_(self) -> str:
         from .notebook import selection_html
@@ -170,23 +177,11 @@ class Selection:
         return replace(self, parts=parts) if parts else None
 
     def table(self) -> list[dict[str, Any]]:
-        """One row per view: scene, frame, position, grid, bundle, row, image digest.
+        """One row per view: scene, frame, position, grid, bundle, row, storage by layer, image digest.
 
         `pandas.DataFrame` takes it. The number of a row is the number of its view in `read` and `gather`.
         """
-        return [
-            {
-                "scene": block.scene,
-                "frame": view.name,
-                "position": view.position,
-                "grid": block.grid,
-                "bundle": block.bundle.id,
-                "row": row,
-                "image_digest": view.image_digest,
-            }
-            for block in self.parts
-            for row, view in zip(block.rows, block.views, strict=True)
-        ]
+        return view_table(self.parts)
 
     @cached_property
     def index(self) -> ViewIndex:

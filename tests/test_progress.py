@@ -66,7 +66,7 @@ def test_a_value_is_shown_beside_the_counts(console: Console, clock: Clock):
 def test_nothing_to_do_is_no_division_by_zero(console: Console, clock: Clock):
     with Progress(console, "extract", total=0, clock=clock):
         pass
-    assert lines(console) == ["extract: 0 views in 0.0 s, 0.0 views/s"]
+    assert lines(console) == ["extract: nothing was left to do"]
 
 
 def test_notes_are_printed_as_they_are(console: Console, clock: Clock):

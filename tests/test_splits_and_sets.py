@@ -166,7 +166,7 @@ def test_sets_of_other_images_and_scenes_are_refused(done: Path):
     with pytest.raises(SetsError, match="images that the shards do not have: synthetic/room_0/"):
         run_extract(done, store="never.zarr", sets=done / "others.json")
     strange.write_text((done / "others.json").read_text().replace("room_0", "room_7"))
-    with pytest.raises(SetsError, match="1 scenes that are not there: synthetic/room_7") as caught:
+    with pytest.raises(SetsError, match="1 scene not there: synthetic/room_7") as caught:
         pack(words(PackConfig, scenes=done / "rooms", out=done / "never", sets=strange), QUIET)
     assert "synthetic/room_" in caught.value.fix
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..configs.schema import TrainVGGTConfig
-from ..errors import ConfigError, LayerError, TrainError
+from ..errors import ConfigError, TrainError
 from ..extract.scenes.scene import Scene
 from ..store.feature_store import FeatureStore
 from ..store.key import digest
@@ -95,7 +95,7 @@ def _online(config: TrainVGGTConfig, say: Say) -> TrainingData:
 def _stored(config: TrainVGGTConfig, say: Say) -> TrainingData:
     path = place_of(config, "store")
     store = FeatureStore.open(path)
-    selection = _selected(store, place_of(config, "encoder"), config.layer, path)
+    selection = store.select(place_of(config, "encoder"), layers=[config.layer])
     if selection.key.context == "set":
         raise ConfigError(
             f"{selection.key.encoder} cannot be the patch embedding of VGGT.",
@@ -129,20 +129,6 @@ def _stored(config: TrainVGGTConfig, say: Say) -> TrainingData:
         fingerprint=digest([selection.fingerprint, [one.digest for one in sets]]),
         selection=selection,
     )
-
-
-def _selected(store: FeatureStore, encoder: str, layer: str, path: str) -> Selection:
-    try:
-        return store.select(encoder, layers=[layer])
-    except LayerError as error:
-        name = encoder.partition("@")[0]
-        raise LayerError(
-            f"the store has no {layer} of {name}.",
-            where=path,
-            why=f"stored are other layers: {error.why.removeprefix('it has ')}" if error.why else "",
-            fix=f"give layer= one of these, or add it: strata extract run shards=... store={path} "
-            f"encoder={name} layers={layer}",
-        ) from error
 
 
 def _of(sets: Iterable[ViewSet], scenes: Sequence[Scene], grids: Mapping, say: Say) -> list[Draw]:

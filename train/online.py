@@ -14,7 +14,7 @@ import torch
 from torch import Generator
 
 from ..errors import SceneError, SetsError
-from ..extract.pack_plan import INDEX
+from ..extract.packed_folder import INDEX
 from ..extract.preprocess import Placement, place, place_image, place_intrinsics, place_plane
 from ..extract.scenes.decode import decode_view
 from ..extract.scenes.open import open_scenes

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from ..configs.schema import TrainVGGTConfig
 from ..errors import ConfigError
 from ..extract.scenes.mix import mix_scenes
+from ..store.scene_glob import scene_fits
 from ..store.split_lists import split_scenes
 
 TEST = "test"
@@ -78,9 +78,4 @@ def _named(
     ids: Sequence[str], splits: Mapping[str, Iterable[str]], split: str | None, glob: str | None, where: str
 ) -> set[str]:
     of_split = None if split is None else split_scenes(split, splits, where)
-    return {
-        one
-        for one in ids
-        if (of_split is None or one in of_split)
-        and (glob is None or fnmatchcase(one, glob) or fnmatchcase(one.partition("/")[2], glob))
-    }
+    return {one for one in ids if (of_split is None or one in of_split) and scene_fits(one, glob)}

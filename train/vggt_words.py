@@ -8,7 +8,7 @@ from pathlib import Path
 from ..configs.schema import TrainVGGTConfig
 from ..errors import ConfigError, did_you_mean
 from ..extract.encoders.registry import encoder_names
-from ..extract.pack_plan import INDEX
+from ..extract.packed_folder import INDEX
 from ..extract.scenes.open import open_scenes
 from ..store.feature_store import FeatureStore
 from ..store.key import FITS, Size

@@ -42,7 +42,7 @@ class ExtractConfig(SetsOptions):
         None,
         "only the scenes of this file of view sets, which the store keeps (and vggt sees); none = sampled",
     )
-    scene: str | None = option(None, "only scenes whose id matches this glob")
+    scene: str | None = option(None, "only scenes whose id or name matches this glob")
     limit: int | None = option(None, "only the first N scenes")
     batch: int = option(8, "views per forward pass; of encoders of whole sets at least one set")
     unit_views: int | None = option(None, "views per shard; none = by size, at most 2,048")

@@ -20,7 +20,7 @@ class CorrespondenceConfig(SetsOptions):
     ranking: bool = option(True, "recall, ROC-AUC, mutual precision too: a product of all pairs of tokens")
     voxel: Any = option(0.05, "edge of protocol=voxel in scene scales, or metric as 0.3m")
     reference_voxel: float = option(0.3, "edge of protocol=reference, in scene units")
-    scene: str | None = option(None, "only scenes whose id matches this glob")
+    scene: str | None = option(None, "only scenes whose id or name matches this glob")
     split: str | None = option(None, "only the scenes of this split (its name, or a file)")
     sets: str | None = option(None, "sets file; none = the store's sets of these set_ options")
     out: str = option("runs/correspondence", "folder for records.jsonl, sets.json, config.json, pictures")

@@ -13,7 +13,7 @@ class ListConfig:
 
     encoder: str | None = option(None, "only encoders whose name, or name@key, matches this glob")
     dataset: str | None = option(None, "only views of this dataset")
-    scene: str | None = option(None, "only scenes whose id matches this glob")
+    scene: str | None = option(None, "only scenes whose id or name matches this glob")
     layer: str | None = option(None, "only features with this layer")
 
 
@@ -29,7 +29,7 @@ class ExportConfig:
     fields: list[str] = option(
         ["tokens"], "tokens, prefix, image, depth_m, K_px, cam_from_world, token_point_world, ...; not colmap"
     )
-    scene: str | None = option(None, "only scenes whose id matches this glob")
+    scene: str | None = option(None, "only scenes whose id or name matches this glob")
     dataset: str | None = option(None, "only this dataset")
     split: str | None = option(None, "only the scenes of this split (its name, or a file)")
     sets: str | None = option(None, "only the views of the sets in this file")

@@ -22,6 +22,7 @@ class ScenesConfig:
     source: str = option("auto", "auto | wai | nerfstudio | colmap | folder")
     split: str | None = option(None, "keep the scenes of this split: its name, or a .json/.txt list")
     mix: str | None = option(None, f"keep the scenes of this mix of datasets: {MIXES}")
+    scene: str | None = option(None, "keep scenes whose id or name matches this glob")
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,7 @@ class PartOptions:
 
     encoder: list[str] | None = option(None, "names, or name@key, separated by commas; none = all")
     layers: list[str] | None = option(None, "layers of each of them; none = all that are stored")
-    scene: str | None = option(None, "only scenes whose id matches this glob")
+    scene: str | None = option(None, "only scenes whose id or name matches this glob")
     dataset: str | None = option(None, "only scenes of this dataset")
     split: str | None = option(None, "only the scenes of this split (its name, or a file)")
     views: str = option("all", "what of the views comes along: all | geometry | none")

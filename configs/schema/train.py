@@ -78,12 +78,12 @@ class TrainVGGTConfig(SetsOptions, FitOptions):
         changeable=True,
     )
     split: str | None = option(None, "train on the scenes of this split (its name, or a file)")
-    scene: str | None = option(None, "train on scenes whose id matches this glob")
+    scene: str | None = option(None, "train on scenes whose id or name matches this glob")
     mix: str | None = option(
         None, f"samples of an epoch by dataset: '75k @ blendedmvs + 25k @ mpsd'; or a mix: {MIXES}"
     )
     val_split: str | None = option(None, "hold out the scenes of this split, and measure on them")
-    val_scene: str | None = option(None, "hold out scenes whose id matches this glob")
+    val_scene: str | None = option(None, "hold out scenes whose id or name matches this glob")
     val_limit: int | None = option(200, "view sets that are measured on, spread over all; none = all")
     sets: str | None = option(
         None,

@@ -76,7 +76,7 @@ def _measured(name: str, weights: str, device: str, console: Console) -> list[di
     from .measure import measure, passes
 
     on, encoder = resolve_device(device), _created(name, weights)
-    with Progress(console, f"measure {name}", len(passes(encoder)), "passes") as progress:
+    with Progress(console, f"measure {name}", len(passes(encoder)), "runs") as progress:
         found = measure(encoder, on, done=progress.advance, note=progress.note)
         return [asdict(layer) for layer in found]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ConfigError, StoreError, did_you_mean
+from ...errors import ConfigError, StoreError, counted, did_you_mean
 from ...progress import Progress
 from ...store.atomic import read_json, write_json
 from ...store.block import Block
@@ -86,8 +86,8 @@ def export(config: ExportConfig, console: Console) -> int:
             left_out += chosen.write(path, part, fields)
             progress.advance(len(part))
     if left_out:
-        _say(console, f"left out {left_out:,} views without a camera")
-    _say(console, f"{len(parts):,} of {config.format} in {out}")
+        _say(console, f"left out {counted(left_out, 'view')} without a camera")
+    _say(console, f"{config.format} of {counted(len(parts), 'scene and grid', 'scenes and grids')} in {out}")
     return 0
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from ...configs.schema import CheckConfig
-from ...errors import ConfigError, SceneError
+from ...errors import ConfigError, SceneError, counted
 from .check_page import write_page
-from .check_report import Examination, Fault, Report, counted
+from .check_report import Examination, Fault, Report
 from .examine import examined
 from .inspection import Faults
 from .mend import write_mended
-from .open import open_scenes
+from .open import asked_scenes
 from .scene import SceneSource
 
 COVISIBILITY = ("keep", "make")
@@ -32,7 +32,7 @@ def check(config: CheckConfig, console: Console) -> int:
         ConfigError: an option is wrong.
     """
     _check_options(config)
-    source = open_scenes(config.scenes, config.source, config.split, config.mix)
+    source = asked_scenes(config)
     reports: list[Report] = []
     pages = []
     for scene_id in source.ids():

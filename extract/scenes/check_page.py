@@ -6,9 +6,10 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...errors import counted
 from ...pages import render
 from ...store.atomic import write_atomic
-from .check_report import Section, counted
+from .check_report import Section
 
 NAME = "check.html"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...errors import SceneError
+from ...errors import SceneError, counted
 from .check_picture import scene_picture
 from .diagnose import Diagnosis
 from .scene import Scene
@@ -26,11 +26,6 @@ class Fault:
 
     def __str__(self) -> str:
         return str(SceneError(self.what, where=self.where, why=self.why, fix=self.fix))
-
-
-def counted(number: int, noun: str) -> str:
-    """`no faults`, `1 fault`, `1,200 faults`."""
-    return f"{f'{number:,}' if number else 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ from PIL import Image
 from rich.console import Console
 
 from ...configs.schema import ConvertConfig
-from ...errors import DiskFullError, SceneError
+from ...errors import DiskFullError, SceneError, counted
 from ...progress import Progress
 from ...store.split_lists import write_names
 from .decode import decode_depth, decode_image, image_size
 from .exr import write_exr
 from .inspection import Faults, Inspection, inspect
-from .open import open_scenes
+from .open import asked_scenes
 from .scene import Blob, SceneSource, View
 from .wai_rules import rules_of
 from .wai_write import write_wai
@@ -33,7 +33,7 @@ def convert(config: ConvertConfig, console: Console) -> int:
         SceneError: there are no scenes.
         DiskFullError: the scenes before are whole; the same command continues.
     """
-    source, out = open_scenes(config.scenes, config.source, config.split, config.mix), Path(config.out)
+    source, out = asked_scenes(config), Path(config.out)
     ids = source.ids()
     written = kept = 0
     broken: list[tuple[str, SceneError]] = []
@@ -51,7 +51,7 @@ def convert(config: ConvertConfig, console: Console) -> int:
         console.print(f"- {scene_id}: {fault}", markup=False, highlight=False, soft_wrap=True)
     left_out = len(ids) - written - kept
     console.print(
-        f"{written:,} scenes written to {out}, {kept:,} were there, {left_out:,} left out",
+        f"{counted(written, 'scene')} written to {out}, {kept:,} were there, {left_out:,} left out",
         markup=False,
         highlight=False,
         soft_wrap=True,

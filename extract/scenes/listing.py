@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from ...configs.schema import ScenesConfig
 from ...errors import SceneError, first_few
 from .decode import image_size
-from .open import open_scenes
+from .open import asked_scenes
 from .scene import Scene, SceneSource
 
 COLUMNS = ("views", "size", "depth", "poses", "masks", "covis", "splits or error")
@@ -23,7 +23,7 @@ def ls(config: ScenesConfig, console: Console) -> int:
     Raises:
         SceneError: there are no scenes.
     """
-    source = open_scenes(config.scenes, config.source, config.split, config.mix)
+    source = asked_scenes(config)
     faults: list[SceneError] = []
     splits = _splits(source, faults)
     table = Table(Column("scene", overflow="fold"), *COLUMNS, box=None, pad_edge=False)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import ConfigError, SceneError, did_you_mean
+from ...configs.schema import ScenesConfig
+from ...errors import ConfigError, SceneError, SelectionError, counted, did_you_mean, first_few
+from ...store.scene_glob import scene_fits
 from ...store.split_lists import is_list_file, split_scenes
 from . import colmap, folder, nerfstudio
 from .inspection import Inspection, inspect
@@ -45,6 +47,27 @@ DOORS = {
     "folder": Door(source=folder.FolderSource, finds=folder.image_folders, looked_for=folder.LOOKED_FOR),
 }
 SOURCES = ("auto", *DOORS)
+
+
+def asked_scenes(config: ScenesConfig) -> SceneSource:
+    """The scenes that the words of a command ask for; errors are those of `open_scenes`.
+
+    Raises:
+        SelectionError: none fits scene=.
+    """
+    source = open_scenes(config.scenes, config.source, config.split, config.mix)
+    if config.scene is None:
+        return source
+    ids = source.ids()
+    keep = {scene_id for scene_id in ids if scene_fits(scene_id, config.scene)}
+    if not keep:
+        raise SelectionError(
+            f"no scene fits {config.scene!r}.",
+            where=config.scenes,
+            why=f"the other words leave {first_few(ids) or 'no scenes'}",
+            fix=did_you_mean(config.scene, [*ids, *(scene_id.partition("/")[2] for scene_id in ids)]),
+        )
+    return Subset(source, keep)
 
 
 def open_scenes(
@@ -115,7 +138,7 @@ def _members(source: SceneSource, split: str) -> set[str]:
     strange = sorted(named - known)
     if is_list_file(split) and strange:
         raise SceneError(
-            f"the split names {len(strange):,} scenes that are not there, first {strange[0]}.",
+            f"the split names {counted(len(strange), 'scene')} not there: {first_few(strange)}.",
             where=split,
             fix=did_you_mean(strange[0], known),
         )

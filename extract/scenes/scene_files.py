@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...errors import SceneError, first_few
+from ...errors import SceneError, counted, first_few
 from .scene import Blob
 
 
@@ -48,7 +48,7 @@ class SceneFiles:
         """Raises a `SceneError` that names the missing files, if there are any."""
         if self.missing:
             raise SceneError(
-                f"{len(self.missing):,} files of {scene_id} are missing.",
+                f"{scene_id} lacks {counted(len(self.missing), 'file')}.",
                 where=self.folder,
                 why=f"missing: {first_few(path.relative_to(self.folder) for path in self.missing)}",
                 fix="restore the files, or leave their frames out of the scene",

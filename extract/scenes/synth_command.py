@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ...configs.schema import SynthConfig
-from ...errors import ConfigError
+from ...errors import ConfigError, counted
 from ...store.split_lists import write_names
 from .synthetic import DATASET, SyntheticSource
 from .wai_write import write_wai
@@ -27,7 +27,7 @@ def synth(config: SynthConfig, console: Console) -> int:
     out = Path(config.out)
     for scene in source:
         write_wai(scene, out / DATASET / scene.name)
-        console.print(f"{out / DATASET / scene.name}: {len(scene)} views", highlight=False)
+        console.print(f"{out / DATASET / scene.name}: {counted(len(scene), 'view')}", highlight=False)
     for name, ids in source.splits().items():
         split = name.partition("/")[0]
         write_names([scene_id.partition("/")[2] for scene_id in ids], split, DATASET, out)

@@ -54,13 +54,22 @@ def find_garbage(root: Path, before_s: float) -> list[Garbage]:
     Raises:
         StoreError: this is no store, or a record or key of it is damaged.
     """
+    return _searched(root, before_s).found
+
+
+def find_resumable(root: Path, before_s: float) -> list[Garbage]:
+    """Unfinished work that has changed since `before_s`: it stays, since the same extraction continues it."""
+    return _searched(root, before_s).resumable
+
+
+def _searched(root: Path, before_s: float) -> _Search:
     search = _Search(root, before_s)
     search.features()
     search.views("pixels")
     search.views("points")
     search.records()
     search.partials()
-    return search.found
+    return search
 
 
 def _is_named(garbage: Garbage, root: Path, live: Iterable[LiveRun]) -> bool:
@@ -83,6 +92,7 @@ class _Search:
         self.catalog: Catalog = FeatureStore.open(root).catalog
         self.live = live_runs(root)
         self.found: list[Garbage] = []
+        self.resumable: list[Garbage] = []
         self.kept: dict[str, set[str]] = defaultdict(set)
         """By folder below the store, ids of the bundles whose features need it."""
 
@@ -183,9 +193,13 @@ class _Search:
         except FileNotFoundError:
             return False  # a writer or another gc was quicker
         garbage = Garbage(path=path, kind=kind, why=why, bundle=bundle, bytes=size, newest_s=newest_s)
-        goes = newest_s <= self.before_s and not _is_named(garbage, self.root, self.live)
+        if _is_named(garbage, self.root, self.live):
+            return False
+        goes = newest_s <= self.before_s
         if goes:
             self.found.append(garbage)
+        elif kind == "unfinished":
+            self.resumable.append(garbage)
         return goes
 
 

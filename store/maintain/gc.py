@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from ..atomic import remove, set_aside
 from ..disk_faults import disk_faults
 from ..inside import check_folders
 from ..lock import exclusive
-from .garbage import Garbage, find_garbage, weight
+from .garbage import Garbage, find_garbage, find_resumable, weight
 from .heartbeats import runs_begun
 
 _UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
@@ -28,17 +29,15 @@ def gc(path: str, console: Console, *, older_than: str, delete: bool, as_json: b
     root, before_s = Path(path), time.time() - seconds(older_than)
     check_folders(root)
     begun = runs_begun(root)
-    garbage = find_garbage(root, before_s)
+    garbage, resumable = find_garbage(root, before_s), find_resumable(root, before_s)
     told = Console(stderr=True) if as_json else console
     removed = collect(root, garbage, begun, told) if delete else []
     if as_json:
-        rows = [{**vars(item), "path": str(item.path.relative_to(root))} for item in garbage]
         names = [str(item.path.relative_to(root)) for item in removed]
-        console.file.write(
-            json.dumps({"store": str(root), "garbage": rows, "removed": names}, indent=2) + "\n"
-        )
+        found = {"garbage": _rows(root, garbage), "resumable": _rows(root, resumable)}
+        console.file.write(json.dumps({"store": str(root), **found, "removed": names}, indent=2) + "\n")
         return 0
-    for line in _lines(root, garbage):
+    for line in [*_lines(root, garbage), *_kept(root, resumable, older_than)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if garbage and not delete:
         console.print("nothing was removed; --yes removes it", highlight=False)
@@ -103,6 +102,24 @@ def _set_aside(path: Path) -> Path | None:
         return None
 
 
+def _rows(root: Path, items: Sequence[Garbage]) -> list[dict[str, Any]]:
+    return [{**vars(item), "path": str(item.path.relative_to(root))} for item in items]
+
+
+def _kept(root: Path, resumable: Sequence[Garbage], older_than: str) -> list[str]:
+    """What is kept although it is not finished, and until when."""
+    if not resumable:
+        return []
+    until_s = min(item.newest_s for item in resumable) + seconds(older_than)
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(until_s))
+    size = sum(item.bytes for item in resumable)
+    return [
+        f"kept       {len(resumable):,} unfinished with {size:,} bytes: the same extraction continues them; "
+        f"gc takes the first from {until} on, {older_than} after its last change (--older-than)",
+        f"           {first_few(item.path.relative_to(root) for item in resumable)}",
+    ]
+
+
 def _lines(root: Path, garbage: Sequence[Garbage]) -> list[str]:
     if not garbage:
         return ["nothing can go"]
@@ -112,7 +129,8 @@ def _lines(root: Path, garbage: Sequence[Garbage]) -> list[str]:
     lines = []
     for (kind, why), items in by_reason.items():
         size = sum(item.bytes for item in items)
-        lines.append(f"{kind:<10} {len(items):,} with {size:,} bytes: {why}")
+        lost = "; the same extraction would continue them" if kind == "unfinished" else ""
+        lines.append(f"{kind:<10} {len(items):,} with {size:,} bytes: {why}{lost}")
         lines.append(f"           {first_few(item.path.relative_to(root) for item in items)}")
     total = sum(item.bytes for item in garbage)
     return [*lines, f"together {len(garbage):,} with {total:,} bytes ({total / 1e6:,.1f} MB)"]

@@ -18,10 +18,11 @@ from ...progress import Progress
 from ..atomic import json_text, read_json, write_atomic
 from ..disk_faults import disk_faults
 from ..documents import stamped, write_document
-from ..feature_store import FeatureStore, check_version, root_document, stored_version
+from ..feature_store import FeatureStore
 from ..inside import check_folders
 from ..kept_lists import kept_lists
 from ..schema import VERSION
+from ..version import check_version, root_document, stored_version
 from ..view_sets import sets_text
 
 Step = Callable[[Path, Progress], None]

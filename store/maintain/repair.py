@@ -8,9 +8,9 @@ from pathlib import Path
 from ..atomic import fsync_folder
 from ..disk_faults import disk_faults
 from ..documents import write_document
-from ..feature_store import root_document
 from ..inside import check_folders
 from ..kept_lists import LISTS, kept_lists
+from ..version import root_document
 from .report import Fault, Report
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ...errors import RemoteError, StoreError
-from ..arrays import DTYPES, ArraySpec, decode_chunk
+from ..arrays import DTYPES, ArraySpec, bad_checksum, crc_fits, decode_chunk
 from ..open_shard import EMPTY, parse_index
 from .blocks import Span, whole
 from .listing import RemoteFile
@@ -101,11 +101,16 @@ class RemoteArrayReader:
                 out[i] = self.spec.fill_array(1)[0]
             else:
                 spans[i] = Span(file=file, start=offset, stop=offset + size)
-        for i, data in zip(spans, self.folder.place.read(list(spans.values())), strict=True):
+        for i, pieces in zip(spans, self.folder.place.pieces(list(spans.values())), strict=True):
             where = f"{self._path(rows[i] // self.spec.unit)}, row {rows[i]}"
-            values = out[i] if out[i].flags.c_contiguous else np.empty_like(out[i], order="C")
-            decode_chunk(self.spec, data, values, where)
-            out[i] = values
+            direct = out[i].flags.c_contiguous
+            values = out[i] if direct else np.empty_like(out[i], order="C")
+            if self.spec.blosc:
+                decode_chunk(self.spec, b"".join(pieces), values, where)
+            else:
+                _put_together(pieces, values, where)
+            if not direct:
+                out[i] = values
 
     def _read_plain(self, rows: np.ndarray, out: np.ndarray) -> None:
         units = [int(unit) for unit in np.unique(rows // self.spec.unit)]
@@ -152,3 +157,20 @@ class RemoteArrayReader:
 
     def _path(self, unit: int) -> RemotePath:
         return self.folder / self.spec.file(unit)
+
+
+def _put_together(pieces: Sequence[memoryview], out: np.ndarray, where: object) -> None:
+    """What `decode_chunk` does with a chunk that is not compressed, from its pieces and with one copy.
+
+    Raises:
+        StoreError: the checksum or the size is wrong.
+    """
+    flat, position, crc = out.reshape(-1).view(np.uint8), 0, b""
+    for piece in pieces:
+        body = piece[: flat.size - position]
+        if body:
+            flat[position : position + len(body)] = np.frombuffer(body, np.uint8)
+        position += len(body)
+        crc += piece[len(body) :]
+    if position != flat.size or not crc_fits(flat, crc):
+        raise bad_checksum(where)

@@ -46,15 +46,19 @@ class Blocks:
 
     def read(self, spans: Sequence[Span]) -> list[bytes]:
         """The bytes of each span."""
+        return [b"".join(pieces) for pieces in self.pieces(spans)]
+
+    def pieces(self, spans: Sequence[Span]) -> list[list[memoryview]]:
+        """Of each span the pieces that it is made of, in order, as they came: nothing is copied."""
         if not self._cache.limit:
-            return list(self._fetch(spans))
+            return [[memoryview(data)] for data in self._fetch(spans)]
         keys = dict.fromkeys((span.file, number) for span in spans for number in _numbers(span))
         found = {key: self._cache.get(self._name(*key)) for key in keys}
-        there = {key: data for key, data in found.items() if data is not None}
+        there = {key: memoryview(data) for key, data in found.items() if data is not None}
         runs = block_runs([key for key in keys if key not in there])
         for run, data in zip(runs, self._fetch([_extent(run) for run in runs]), strict=True):
             for i, key in enumerate(run):
-                there[key] = data[i * BLOCK : (i + 1) * BLOCK]
+                there[key] = memoryview(data)[i * BLOCK : (i + 1) * BLOCK]
                 self._cache.put(self._name(*key), there[key])
         return [_cut(span, there) for span in spans]
 
@@ -88,10 +92,9 @@ def _extent(run: Sequence[Key]) -> Span:
     return Span(file=file, start=run[0][1] * BLOCK, stop=min((run[-1][1] + 1) * BLOCK, file.size))
 
 
-def _cut(span: Span, blocks: dict[Key, bytes]) -> bytes:
+def _cut(span: Span, blocks: dict[Key, memoryview]) -> list[memoryview]:
     """The span out of the blocks that cover it."""
-    parts = []
-    for number in _numbers(span):
-        base = number * BLOCK
-        parts.append(blocks[span.file, number][max(0, span.start - base) : span.stop - base])
-    return b"".join(parts)
+    starts = ((number, number * BLOCK) for number in _numbers(span))
+    return [
+        blocks[span.file, number][max(0, span.start - base) : span.stop - base] for number, base in starts
+    ]

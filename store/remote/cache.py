@@ -45,17 +45,18 @@ class BlockCache:
         """The block, or None when it is not there or not as it was written."""
         path = self._path(name)
         try:
-            data = path.read_bytes()
-            os.utime(path)
+            with path.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size - CRC_BYTES
+                body, crc = file.read(max(size, 0)), file.read(CRC_BYTES)
+                os.utime(file.fileno())
         except OSError:
             return None
-        body = data[:-CRC_BYTES]
-        if len(data) < CRC_BYTES or not crc_fits(body, data[-CRC_BYTES:]):
+        if len(body) != size or not crc_fits(body, crc):
             self.drop(name)
             return None
         return body
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes | memoryview) -> None:
         """Keep a block. Without room on the disk it is not kept: it can be fetched again."""
         if not self.limit:
             return
@@ -71,7 +72,7 @@ class BlockCache:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             return
-        self._count(len(data) + 4)
+        self._count(len(data) + CRC_BYTES)
 
     def drop(self, name: str) -> None:
         """Forget a block."""

@@ -113,6 +113,10 @@ class RemotePlace:
         """
         return self._blocks.read(spans)
 
+    def pieces(self, spans: Sequence[Span]) -> list[list[memoryview]]:
+        """`read` without putting the pieces of a span together."""
+        return self._blocks.pieces(spans)
+
     def document(self, path: str) -> bytes:
         """A whole file; with it come, for later, the documents next to it, which alone would each take long.
 
@@ -124,6 +128,38 @@ class RemotePlace:
             for file, data in zip(files, self.read([whole(file) for file in files]), strict=True):
                 self._documents[file.path] = data
         return self._documents[path]
+
+    @cached_property
+    def ranges(self) -> bool:
+        """Whether a part of a file can be had; a web server may send the whole file instead.
+
+        Raises:
+            RemoteError: it cannot be reached.
+        """
+        file = self.listing.files.get("zarr.json")
+        if not self._unlisted or file is None or file.size < 2:
+            return True
+        system, root = self.filesystem
+        first = self._tried(
+            lambda: system.cat_file(f"{root}/{file.path}", start=0, end=1), self.at(file.path)
+        )
+        return len(first) == 1
+
+    def check_ranges(self) -> None:
+        """Refuse a place that sends whole files where a part is asked for.
+
+        Raises:
+            StoreError: it does.
+            RemoteError: it cannot be reached.
+        """
+        if not self.ranges:
+            raise StoreError(
+                "the web server sends whole files where a part is asked for.",
+                where=self.url,
+                why="shards are read by byte ranges, which this server ignores (python -m http.server does)",
+                fix="serve the folder with nginx, Apache, Caddy or an object store; or copy it here, which "
+                f"needs no ranges: strata store pull {self.url} out=FOLDER.zarr",
+            )
 
     def forget(self, path: str) -> None:
         """Drop what is kept of a file, which may have been replaced or spoilt."""
@@ -255,10 +291,9 @@ def _file(path: str, info: Mapping[str, Any]) -> RemoteFile:
 def _check_length(span: Span, data: bytes, where: str) -> None:
     if len(data) == span.stop - span.start:
         return
-    ignored = len(data) == span.file.size
     raise StoreError(
         f"{span.stop - span.start:,} bytes were asked for, {len(data):,} came.",
         where=where,
-        why="the server ignores byte ranges" if ignored else "the file was replaced while it was read",
-        fix="use a server that has byte ranges" if ignored else "open the store again",
+        why="the file was replaced while it was read",
+        fix="open the store again",
     )

@@ -1,22 +1,20 @@
-"""Which files a part of a store is made of, and in which order they may appear.
-
-Bundles are whole: one that holds a wanted scene comes with the scenes beside it. With it come the catalog's
-records of all its scenes, so that what is stale in the store is stale in the part.
-"""
+"""What of a store is meant by a part of it: for each key its groups, and what does not come along."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ...errors import SelectionError
+from ...errors import LayerError, SelectionError, StaleError, first_few
 from ..feature_store import FeatureStore
+from ..filters import scene_ids
 from ..layers import resolve_layers, stored_name
 from ..schema import Bundle
+from ..select import select
 from ..stored_key import StoredKey
-from .path import Place, RemotePath
 
 VIEWS = ("all", "geometry", "none")
+_AGAIN = "extract them again, then run this command again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,53 +37,86 @@ class Part:
     views: str = "all"
 
 
-def part_files(store: FeatureStore, part: Part) -> list[str]:
-    """Paths in the store of all files of its part: committed layers of current scenes.
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Something of a key that was asked for and does not come along."""
+
+    key: str
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"left out of {self.key}: {self.why.removesuffix('.')}; {self.fix}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyPart:
+    """One key's part: its groups by folder with their bundles, and the scenes that were asked for."""
+
+    folders: dict[str, Bundle]
+    scenes: tuple[str, ...]
+    stale: tuple[str, ...]
+
+
+def key_parts(store: FeatureStore, part: Part) -> tuple[list[KeyPart], list[LeftOut]]:
+    """By key what comes along, and what does not although it was asked for.
 
     Raises:
         SelectionError: nothing fits.
-        LayerError: a layer is not stored for some of the scenes.
+        LayerError: no key has the layers for the scenes.
     """
-    keys = store.keys() if part.encoder is None else [store.stored_key(name) for name in part.encoder]
-    folders: set[str] = set()
-    bundles: dict[str, Bundle] = {}
-    problems: list[SelectionError] = []
-    for key in keys:
+    parts, left_out, problems = [], [], []
+    for key in _asked_keys(store, part):
         try:
-            for bundle, folder in _key_folders(store, key, part):
-                bundles[bundle.id] = bundle
-                folders.add(folder)
-        except SelectionError as error:
+            parts.append(_of_key(store, key, part))
+            left_out += _stale(key.name, parts[-1].stale)
+        except (SelectionError, LayerError) as error:
             problems.append(error)
-    if not folders:
+            left_out.append(LeftOut(key=key.name, why=error.what, fix=_way_back(error)))
+    if not parts:
         raise problems[0] if problems else SelectionError("the store has no features.", where=store.root)
-    records = _records(store, bundles.values())
-    return [path for path in all_files(store.root) if _belongs(path, folders, _above(folders), records)]
+    return parts, left_out
 
 
-def commit_order(paths: Iterable[str]) -> list[list[str]]:
-    """Files in groups that may be copied one group after the other: what makes others visible comes last.
+def _asked_keys(store: FeatureStore, part: Part) -> list[StoredKey]:
+    """Those that are named; else all that have something of the scenes, be it out of date."""
+    if part.encoder is not None:
+        return [store.stored_key(name) for name in part.encoder]
+    scenes = scene_ids(store, part.scene, part.dataset, part.split)
+    bundles = {bundle.id for scene in scenes for bundle, _ in store.catalog.rows[scene]}
+    # Where no scene fits, the keys themselves say so.
+    return [key for key in store.keys() if not bundles or not key.bundle_ids.isdisjoint(bundles)]
 
-    Chunks, then records of the catalog behind their views, then documents from the deepest on, `tokens`
-    behind the other arrays; the store's own document is the very last.
+
+def _stale(key: str, scenes: Sequence[str]) -> list[LeftOut]:
+    why = f"{first_few(scenes)} changed since these features were extracted"
+    return [LeftOut(key=key, why=why, fix=_AGAIN)] if scenes else []
+
+
+def _way_back(error: SelectionError | LayerError) -> str:
+    return _AGAIN if isinstance(error, StaleError) else error.fix
+
+
+def _of_key(store: FeatureStore, key: StoredKey, part: Part) -> KeyPart:
+    """One key's part.
+
+    Raises:
+        SelectionError, LayerError: nothing fits.
     """
-    groups: dict[tuple[int, int], list[str]] = {}
-    for path in sorted(paths):
-        groups.setdefault(_rank(path), []).append(path)
-    return [groups[rank] for rank in sorted(groups)]
-
-
-def _rank(path: str) -> tuple[int, int]:
-    folder, _, name = path.rpartition("/")
-    if name != "zarr.json":
-        return 0, int(path.startswith("catalog/") and not name.endswith(".views.json"))
-    return 1, -2 * path.count("/") + folder.endswith("/tokens")
-
-
-def _key_folders(store: FeatureStore, key: StoredKey, part: Part) -> Iterator[tuple[Bundle, str]]:
-    """The groups of one key's part, with their bundles."""
     where = {"scene": part.scene, "dataset": part.dataset, "split": part.split}
-    scenes = store.select(key.name, layers=part.layers, **where).scenes
+    selection = select(store, key.name, layers=part.layers, **where)
+    groups = _key_folders(store, key, part, selection.scenes)
+    return KeyPart(
+        folders={folder: bundle for bundle, folder in groups},
+        scenes=selection.scenes,
+        stale=selection.stale,
+    )
+
+
+def _key_folders(
+    store: FeatureStore, key: StoredKey, part: Part, scenes: Iterable[str]
+) -> Iterator[tuple[Bundle, str]]:
+    """The groups of one key's part, with their bundles."""
     wanted = key.layers if part.layers is None else resolve_layers(part.layers, key.layers, key.depth)
     for bundle in {b.id: b for scene in scenes for b, _ in store.catalog.current(scene)}.values():
         name, stored = key.bundles.find(bundle)
@@ -103,34 +134,3 @@ def _view_folders(key: StoredKey, bundle: Bundle, views: str) -> list[str]:
     images, geometry = f"{key.pixels_folder}/{bundle.folder}", f"{key.pixels_folder}/{bundle.geometry_folder}"
     kept = {"none": [], "geometry": [geometry], "all": [images, geometry]}[views]
     return [f"{key.points_folder}/{bundle.geometry_folder}", *kept]
-
-
-def _records(store: FeatureStore, bundles: Iterable[Bundle]) -> set[str]:
-    """Ids of all bundles that hold any scene of these."""
-    scenes = {row.id for bundle in bundles for row in bundle.scenes}
-    return {bundle.id for scene in scenes for bundle, _ in store.catalog.rows[scene]}
-
-
-def _belongs(path: str, folders: set[str], above: set[str], records: set[str]) -> bool:
-    top, _, rest = path.partition("/")
-    if top == "catalog":
-        return rest.partition(".")[0] in records
-    if top in ("sets", "splits"):
-        return True
-    home, _, name = path.rpartition("/")
-    parts = home.split("/")
-    inside = not folders.isdisjoint("/".join(parts[:depth]) for depth in range(3, len(parts) + 1))
-    return inside or (name == "zarr.json" and home in above)
-
-
-def _above(folders: Iterable[str]) -> set[str]:
-    """Every folder that these lie in, the store included."""
-    return {"/".join(parts[:n]) for parts in (f.split("/") for f in folders) for n in range(len(parts))}
-
-
-def all_files(root: Place) -> list[str]:
-    """Paths of all files, without what writers left half-written."""
-    if isinstance(root, RemotePath):
-        return sorted(root.place.listing.files)
-    paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in paths if not path.name.startswith("."))

@@ -43,12 +43,20 @@ def copy_groups(source: Place, target: Place, groups: Sequence[Sequence[str]], p
 
 
 def same(source: Place, target: Place, path: str) -> bool:
-    """Whether a file is at both places; small ones are compared whole, others by size and last bytes."""
+    """Whether a file is at both places; small ones are compared whole, others by size and last bytes.
+
+    A place without byte ranges would send a large file whole to compare its end: there it counts as another.
+    """
     mine, theirs = source / path, target / path
     if not theirs.is_file() or mine.stat().st_size != theirs.stat().st_size:
         return False
-    count = mine.stat().st_size if mine.stat().st_size < SMALL else TAIL
-    return _tail(mine, count) == _tail(theirs, count)
+    if mine.stat().st_size < SMALL:
+        return _tail(mine, mine.stat().st_size) == _tail(theirs, mine.stat().st_size)
+    return _has_ranges(source) and _tail(mine, TAIL) == _tail(theirs, TAIL)
+
+
+def _has_ranges(place: Place) -> bool:
+    return not isinstance(place, RemotePath) or place.place.ranges
 
 
 def check_file(file: Path, array: Place) -> None:

@@ -75,7 +75,7 @@ def test_no_fault_hides_another(folder):
     said = [fault.what for fault in found]
     for what in (
         "the pose is not a rigid 4 x 4 matrix.",
-        f"1 files of {ID} are missing.",
+        f"{ID} lacks 1 file.",
         "the covisibility has the wrong shape.",
         "the picture cannot be decoded.",
         "the EXR file ends in the middle of a block.",

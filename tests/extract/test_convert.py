@@ -87,7 +87,7 @@ def test_running_again_keeps_what_is_there(rooms, console, tree):
     before = {path: path.stat().st_ino for path in out.rglob("*") if path.is_file()}
     code, out, said = run(rooms, console)
     assert code == 0
-    assert "1 scenes written" in said
+    assert "1 scene written" in said
     assert "1 were there" in said
     kept = [path for path in before if "rooms/a/" in str(path)]
     assert kept
@@ -100,9 +100,9 @@ def test_broken_scenes_are_named_and_the_others_written(rooms, console):
     write_nerfstudio(rooms / "rooms" / "c", k1=0.5)
     code, out, said = run(rooms, console)
     assert code == 1
-    assert "- rooms/a: 2 files of rooms/a are missing." in said
+    assert "- rooms/a: rooms/a lacks 2 files." in said
     assert said.count("- rooms/c: only undistorted pinhole cameras are read.") == 3
-    assert "1 scenes written" in said
+    assert "1 scene written" in said
     assert "2 left out" in said
     assert open_scenes(out).ids() == ["rooms/b"]
 
@@ -114,7 +114,7 @@ def test_another_scene_in_its_place_is_never_replaced(rooms, console):
     code, _, said = run(rooms, console)
     assert code == 1
     assert "- rooms/a: another scene is at" in said
-    assert "1 scenes written" in said
+    assert "1 scene written" in said
     assert (other / "scene_meta.json").read_bytes() == before
 
 

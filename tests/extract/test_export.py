@@ -87,7 +87,7 @@ def test_colmap_is_read_back_as_scenes(filled, console):
     filled.change("a", lambda views: [views[0], replace(views[1], K_px=None, depth=None), views[2]])
     filled.extract(storage="f16")
     out = run(filled, console, format="colmap", scene="a")
-    assert "left out 1 views" in console.file.getvalue()
+    assert "left out 1 view " in console.file.getvalue()
     (scene,) = [ColmapSource(out).scene(one) for one in ColmapSource(out).ids()]
     (stored,) = select(filled, scene="a").load(
         ["tokens", "K_px", "cam_from_world", "image", "token_point_world"]

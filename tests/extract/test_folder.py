@@ -149,6 +149,6 @@ def test_an_unknown_split_suggests_a_known_one(rooms):
         open_scenes(rooms, split="tset")
     assert "did you mean test" in caught.value.fix
     (rooms / "mine.txt").write_text("synthetic/room_7\n")
-    with pytest.raises(SceneError, match="1 scenes that are not there, first synthetic/room_7") as caught:
+    with pytest.raises(SceneError, match="1 scene not there: synthetic/room_7") as caught:
         open_scenes(rooms, split=str(rooms / "mine.txt"))
     assert "did you mean synthetic/room_" in caught.value.fix

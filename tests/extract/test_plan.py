@@ -147,7 +147,7 @@ def test_the_command_says_what_a_run_would_do(filled, console, monkeypatch):
     for part in (
         "vit_tiny_demo",
         "new store",
-        "2 scenes, 6 views in 1 bundles (1 new), token grid 2x3",
+        "2 scenes, 6 views in 1 bundle (1 new), token grid 2x3",
         "0 of 6 views",
     ):
         assert part in text

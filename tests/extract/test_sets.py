@@ -212,11 +212,39 @@ def test_make_skips_with_reasons_and_ls_counts(rooms, console):
     assert read_sets(rooms / "sets.json") == sets
 
 
+def test_sets_that_are_smaller_than_asked_for_are_counted_with_their_reasons(rooms, console):
+    words = {"scenes": str(rooms), "out": str(rooms / "sets.json"), "set_count": 2}
+    assert make(SetsConfig(**words, set_views=30), console) == 0
+    line, _ = console.file.getvalue().splitlines()
+    assert line.startswith("6 of 6 sets have fewer views than asked for, since there are no 30 views: ")
+    assert line.endswith("synthetic/room_0 (6 views), synthetic/room_1 (6 views), synthetic/room_2 (6 views)")
+    assert make(SetsConfig(**words, set_views=6, set_threshold=0.7), console) == 0
+    sizes = [len(view_set.members) for view_set in read_sets(rooms / "sets.json")]
+    small = sum(size < 6 for size in sizes)
+    assert small > 0
+    assert (
+        f"{small} of {len(sizes)} sets have fewer views than asked for, since no walk of 6 views stays "
+        in (console.file.getvalue())
+    )
+    before = len(console.file.getvalue())
+    assert make(SetsConfig(**words, set_views=2), console) == 0
+    assert "fewer" not in console.file.getvalue()[before:]
+
+
+@pytest.mark.parametrize("sampler", ["strata", "mapanything"])
+def test_one_scene_alone_has_the_sets_it_has_among_others(rooms, console, sampler):
+    words = {"scenes": str(rooms), "out": str(rooms / "sets.json"), "sampler": sampler, "set_count": 3}
+    make(SetsConfig(**words), console)
+    every = read_sets(rooms / "sets.json")
+    make(SetsConfig(**words, scene="room_2"), console)
+    assert read_sets(rooms / "sets.json") == [one for one in every if one.scene == "synthetic/room_2"]
+
+
 def test_make_goes_on_past_a_broken_scene_and_says_so(rooms, console):
     (rooms / "synthetic" / "room_0" / "images" / "0001.png").unlink()
     config = SetsConfig(scenes=str(rooms), out=str(rooms / "sets.json"))
     assert make(config, console) == 1
-    assert "skipped synthetic/room_0: broken: 1 files" in console.file.getvalue()
+    assert "skipped synthetic/room_0: broken: synthetic/room_0 lacks 1 file" in console.file.getvalue()
     assert len({view_set.scene for view_set in read_sets(rooms / "sets.json")}) == 2
 
 

@@ -216,7 +216,7 @@ def test_ls_shows_broken_scenes_as_rows(tmp_path, console):
     (tmp_path / "synthetic" / "room_0" / "images" / "0001.png").unlink()
     assert ls(ScenesConfig(scenes=str(tmp_path)), console) == 1
     printed = console.file.getvalue()
-    assert "1 files of synthetic/room_0 are missing." in printed
+    assert "synthetic/room_0 lacks 1 file." in printed
     assert "images/0001.png" in printed
     assert "synthetic/room_1" in printed
 

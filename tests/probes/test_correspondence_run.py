@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,7 +176,7 @@ def test_a_second_run_computes_nothing(made: Path, first: Path, console: Console
     before = (first / "records.jsonl").read_bytes()
     assert run(config_of(made, first), console) == 0
     assert "6 of 6 parts were there already" in said(console)
-    assert "correspondence: 0 sets" in said(console)
+    assert "correspondence: nothing was left to do" in said(console)
     assert (first / "records.jsonl").read_bytes() == before
 
 
@@ -281,3 +282,14 @@ def test_features_in_8_bits_score_the_same(made, first, tmp_path):
     for name, value in exact.items():
         assert taken[name] == (value if value is None else pytest.approx(value, abs=5e-4)), name
     assert exact != taken
+
+
+def test_an_image_that_cannot_be_read_costs_the_pictures_alone(made, tmp_path, console):
+    shutil.copytree(made / "feats.zarr", tmp_path / "feats.zarr")
+    for shard in (tmp_path / "feats.zarr").glob("pixels/*/*/image/c.*"):
+        shard.unlink()
+    options = {"sets": str(made / "sets.json"), "protocol": ["voxel"], "ranking": False}
+    config = config_of(tmp_path, tmp_path / "run", **options)
+    assert run(config, console) == 0
+    assert "no picture of synthetic/room_0: a shard cannot be read" in said(console)
+    assert records_in(tmp_path / "run")

@@ -187,6 +187,6 @@ def test_a_damaged_split_is_named(filled, text):
 
 def test_it_prints_what_it_has(filled, tmp_path):
     store = FeatureStore.open(filled.root)
-    assert "1 scenes, keys: colour@" in repr(store)
+    assert "1 scene, keys: colour@" in repr(store)
     shutil.copytree(filled.root, tmp_path / "copy")
     assert FeatureStore.open(tmp_path / "copy").keys() == store.keys()

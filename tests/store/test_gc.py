@@ -49,6 +49,27 @@ def test_a_whole_store_keeps_everything(filled, tree):
     assert tree(filled.root) == before
 
 
+def test_unfinished_work_is_kept_and_it_is_said_until_when(filled):
+    filled.extract(layers=["block0"])
+    layer = next(filled.root.glob("features/*/*/block0"))
+    (layer / "zarr.json").unlink()
+    for path in (layer, *layer.rglob("*")):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    day = 86_400
+    age_days = int(time.time() - 1_000_000_000) // day + 2
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(1_000_000_000 + age_days * day))
+    kept = command(filled, older_than=f"{age_days}d")
+    assert "kept       1 unfinished with " in kept
+    assert "the same extraction continues them" in kept
+    assert f"from {until} on, {age_days}d after its last change" in kept
+    document = json.loads(command(filled, older_than=f"{age_days}d", as_json=True))
+    assert [one["path"] for one in document["resumable"]] == [str(layer.relative_to(filled.root))]
+    assert document["garbage"] == []
+    gone = command(filled)
+    assert "kept" not in gone
+    assert "the layer was never committed; the same extraction would continue them" in gone
+
+
 def test_nothing_is_removed_before_it_is_asked_for(filled, tree):
     (filled.root / "catalog" / ".x.json.elsewhere-1-0.partial").write_bytes(b"half")
     before = tree(filled.root)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from strata.configs.schema import ListConfig
+from strata.store.feature_store import FeatureStore
 from strata.store.listing import info, ls
 
 
@@ -19,7 +20,7 @@ def test_ls_is_one_row_a_key(filled, console):
     row = next(line for line in text.splitlines() if line.startswith("colour@"))
     assert "block0, norm" in row
     assert row.split()[-5:] == ["2", "6", "4x6", "0.0", "MB"]
-    assert "2 scenes in 1 bundles" in text
+    assert "2 scenes in 1 bundle" in text
 
 
 def test_info_says_everything(filled, console):
@@ -83,3 +84,34 @@ def test_ls_of_some_as_json(filled, colour, console, capsys, words, views):
     if words.get("dataset") == "toys":
         ls(str(filled.root), console, ListConfig(**words))
         assert "nothing fits" in console.file.getvalue()
+
+
+def test_another_storage_than_f16_is_seen_everywhere(pipeline, console):
+    pipeline.add("a")
+    pipeline.extract(layers=["norm"], storage="u8")
+    pipeline.extract(layers=["block0"])
+    pipeline.extract(layers=["block0"], storage="f32")
+    assert "block0 f16+f32, norm u8 " in said(ls, pipeline, console)
+    store = FeatureStore.open(pipeline.root)
+    features = store.select("colour")
+    assert features.storages == {"block0": ("f32",), "norm": ("u8",)}
+    assert "layers block0 f32, norm u8, 1 scene, 3 views" in repr(features)
+    assert "norm u8" in features._repr_html_()
+    assert features.table()[0]["storage"] == {"block0": "f32", "norm": "u8"}
+    assert "norm u8" not in repr(store.select("colour", layers=["block0"], storage="f16"))
+
+
+def test_reading_8_bits_for_want_of_more_is_logged_once(pipeline, console, caplog):
+    pipeline.add("a")
+    pipeline.extract(layers=["norm"], storage="u8")
+    pipeline.extract(layers=["block0"], storage="u8")
+    pipeline.extract(layers=["block0"], storage="f16")
+    said(ls, pipeline, console)
+    store = FeatureStore.open(pipeline.root)
+    store.select("colour", layers=["block0"])
+    store.select("colour", layers=["norm"], storage="u8")
+    assert not caplog.messages
+    for _ in range(2):
+        store.select("colour").load()
+    (line,) = caplog.messages
+    assert line.startswith(f"{store.keys()[0].name}: stored in 8 bits alone, so read as u8: norm (")

@@ -31,7 +31,7 @@ def test_views_come_in_natural_order_of_scenes(filled):
         (scene, f"{k:03d}") for scene in selection.scenes for k in range(3)
     ]
     assert selection.table()[3].keys() == {
-        "scene", "frame", "position", "grid", "bundle", "row", "image_digest",
+        "scene", "frame", "position", "grid", "bundle", "row", "storage", "image_digest",
     }  # fmt: skip
     views = filled.source.scenes["toy/s10"].views
     assert [row["image_digest"] for row in selection.table()[3:6]] == [v.image_digest for v in views]
@@ -264,4 +264,4 @@ def test_sample_names_what_is_not_there(filled):
 def test_one_scene_of_a_selection(filled):
     one = select(filled).scene("toy/s10")
     assert (one.scenes, len(one)) == (("toy/s10",), 3)
-    assert "1 scenes, 3 views" in repr(one)
+    assert "1 scene, 3 views" in repr(one)

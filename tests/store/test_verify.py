@@ -8,6 +8,8 @@ import shutil
 
 import pytest
 from rich.console import Console
+from strata.configs.schema import VerifyConfig
+from strata.extract.verify_command import run
 from strata.store.feature_store import FeatureStore
 from strata.store.maintain.repair import repair
 from strata.store.maintain.verify import verify
@@ -146,6 +148,19 @@ def test_what_does_not_belong_is_named_and_left(whole, tmp_path, new_pipeline):
     assert list(report.unfinished) == ["catalog/.a.host-1-0.partial"]
     assert [fault.path for fault in repair(report)] == strange
     assert (copy.root / "notes.txt").exists()
+
+
+def test_repair_says_what_it_leaves_alone(whole, tmp_path, new_pipeline, console):
+    copy = copied(whole, tmp_path, new_pipeline)
+    (copy.root / "notes.txt").write_text("mine")
+    shard = next(copy.root.glob("features/*/*/norm/tokens/c.*"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    assert run(str(copy.root), VerifyConfig(), console, repair=True) == 1
+    said = console.file.getvalue()
+    assert "foreign   notes.txt" in said
+    assert "what was bad is dropped" in said
+    assert "left alone: 1 foreign file, since --repair drops only what the store can have anew" in said
+    assert "left alone" not in said.partition("left alone")[2]
 
 
 def test_a_layer_that_is_not_finished_is_no_fault(whole, tmp_path, new_pipeline):

@@ -243,7 +243,11 @@ def test_words_that_are_known_mean_something():
 @pytest.mark.parametrize(
     ("words", "error", "said"),
     [
-        ({"layer": "block3"}, LayerError, r"has no block3 of vit_tiny_demo[\s\S]*encoder=\S+ layers=block3"),
+        (
+            {"layer": "block3"},
+            LayerError,
+            r"has no layer 'block3' of[\s\S]*encoder=vit_tiny_demo .*layers=block3",
+        ),
         ({"encoder": "dinov2_base"}, SelectionError, "dinov2_base"),
         ({"train_encoder": True}, ConfigError, "cannot be trained"),
         ({"aspects": [0.5, 1.0]}, ConfigError, "one size"),

@@ -54,7 +54,7 @@ def test_missing_images_are_named_at_once(folder, write):
     write(folder, Model())
     for name in ("a.png", "c.png"):
         (folder / "images" / name).unlink()
-    with pytest.raises(SceneError, match="2 files of rooms/lounge are missing") as caught:
+    with pytest.raises(SceneError, match="rooms/lounge lacks 2 files") as caught:
         read(folder)
     assert "a.png, c.png" in caught.value.why
 

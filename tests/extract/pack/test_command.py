@@ -20,9 +20,9 @@ def test_the_command_packs_says_so_and_continues(tmp_path, console):
     assert pack(config, console) == 0
     assert pack(config, console) == 0
     said = console.file.getvalue()
-    assert "packed 1 scenes, 3 views, 1 shards" in said
+    assert "packed 1 scene, 3 views, 1 shard" in said
     assert "nothing to do" in said
-    assert "1 finished shards are in" in said
+    assert "1 finished shard in" in said
     assert [v.name for v in ShardIndex.open(tmp_path / "out").scenes[0].views] == ["0", "1", "2"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from strata.configs.schema import CorrespondenceConfig, TrainVGGTConfig
-from strata.errors import ConfigError, SelectionError
+from strata.errors import ConfigError, ProbeError, SelectionError
 from strata.extract.encoders.base import ViewBatch
 from strata.extract.encoders.registry import create
 from strata.probes.correspondence import Correspondence, run
@@ -18,7 +18,7 @@ from strata.store.feature_store import FeatureStore
 from strata.store.schema import ViewSet
 from strata.train.data import open_data
 
-from .together import WORDS, extract, view_sets
+from .together import WORDS, extract, sets_file, view_sets
 
 
 def test_sets_are_chosen_by_themselves(rooms):
@@ -85,3 +85,25 @@ def test_vggt_from_shards_to_scores(rooms, console, tmp_path: Path):
     config = CorrespondenceConfig(store=str(rooms.root), out=str(tmp_path / "run"), protocol=["voxel"])
     assert run(config, console) == 0
     assert "vggt_tiny_demo" in console.file.getvalue()
+
+
+def test_sets_that_were_not_extracted_come_with_the_command_that_adds_them(rooms, console, tmp_path: Path):
+    encoder = create("vggt_tiny_demo", "random:0")
+    extract(rooms, "a:012", encoder=encoder, weights="random:0", layers=["last"], grid="aspect:6")
+    others, store = sets_file(rooms, "b:012"), FeatureStore.open(rooms.root)
+    command = (
+        f"strata extract run shards=... store={rooms.root} encoder=vggt_tiny_demo weights=random:0 "
+        f"grid=aspect:6 compute=float32 sets={others}"
+    )
+    with pytest.raises(SelectionError, match="for these view sets") as caught:
+        store.select("vggt_tiny_demo", sets=others)
+    assert command in caught.value.fix
+    words = {"store": str(rooms.root), "sets": others, "protocol": ["voxel"], "ranking": False, "pictures": 0}
+    with pytest.raises(ProbeError, match="no view set") as refused:
+        run(CorrespondenceConfig(**words, out=str(tmp_path / "none")), console)
+    assert refused.value.fix == command
+    both = sets_file(rooms, "a:012", "a:123")
+    words |= {"sets": both, "out": str(tmp_path / "some"), "resamples": 5}
+    assert run(CorrespondenceConfig(**words), console) == 0
+    assert f"to add these sets: strata extract run shards=... store={rooms.root} " in console.file.getvalue()
+    assert f" sets={both}\n" in console.file.getvalue()

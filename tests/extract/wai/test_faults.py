@@ -30,7 +30,7 @@ def test_all_missing_files_are_named_at_once(folder):
     for number in (1, 3):
         (folder / "images" / f"000{number}.png").unlink()
     error = refused(folder)
-    assert error.what == f"6 files of {ID} are missing."
+    assert error.what == f"{ID} lacks 6 files."
     assert error.where == str(folder)
     assert "images/0001.png" in error.why
     assert error.why.endswith("and 1 more")

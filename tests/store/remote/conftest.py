@@ -17,7 +17,7 @@ from strata.configs.load import load
 from strata.configs.schema import PullConfig, PushConfig
 from strata.store.feature_store import FeatureStore
 from strata.store.remote.cache import BlockCache
-from strata.store.remote.commands import pull, push
+from strata.store.remote.commands import part_of, pull, push_part
 
 # Each prints its port and stays until its input ends, so none outlives the tests.
 S3_SERVER = """
@@ -42,6 +42,16 @@ async def main():
     print(site._server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 asyncio.run(main())
+"""
+RANGELESS_SERVER = """
+import functools, http.server, sys, threading
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words): pass
+handler = functools.partial(Quiet, directory=sys.argv[1])
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(server.server_address[1], flush=True)
+sys.stdin.read()
 """
 KEYS = {"key": "tester", "secret": "tester"}
 
@@ -107,6 +117,16 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
         yield url, folder
 
 
+@pytest.fixture
+def rangeless_web(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Python's own web server, which knows no byte ranges, and its folder."""
+    if find_spec("aiohttp") is None:
+        pytest.skip("aiohttp is not installed: pip install aiohttp")
+    folder = tmp_path / "www"
+    folder.mkdir()
+    yield from ((url, folder) for url in _served(RANGELESS_SERVER, str(folder)))
+
+
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory, new_pipeline: type) -> Path:
     """A store of three scenes, one of them portrait, with two layers; to be read only."""
@@ -133,15 +153,16 @@ def in_memory(filled: Path) -> Iterator[str]:
     fsspec.filesystem("memory").store.clear()
 
 
-def run_push(source: Path, to: str, *words: str) -> str:
+def run_push(source: Path, to: str, *words: str, code: int = 0) -> str:
     said = io.StringIO()
-    assert push(str(source), load(PushConfig, [f"to={to}", *words]), Console(file=said, width=200)) == 0
+    part = part_of(load(PushConfig, [f"to={to}", *words]))
+    assert push_part(str(source), to, part, Console(file=said, width=200)) == code
     return said.getvalue()
 
 
 @pytest.fixture
 def push_store() -> Callable[..., str]:
-    """`strata store push SOURCE to=TO words`; what it printed."""
+    """`strata store push SOURCE to=TO words`, also into the memory of this process; what it printed."""
     return run_push
 
 
@@ -149,10 +170,10 @@ def push_store() -> Callable[..., str]:
 def pull_store() -> Callable[..., str]:
     """`strata store pull SOURCE out=OUT words`; what it printed."""
 
-    def run(source: str | Path, out: Path, *words: str) -> str:
+    def run(source: str | Path, out: Path, *words: str, code: int = 0) -> str:
         said = io.StringIO()
         config = load(PullConfig, [f"out={out}", *words])
-        assert pull(str(source), config, Console(file=said, width=200)) == 0
+        assert pull(str(source), config, Console(file=said, width=200)) == code
         return said.getvalue()
 
     return run

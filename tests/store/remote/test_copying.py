@@ -11,7 +11,8 @@ from strata.errors import ConfigError, LayerError, RemoteError, SelectionError, 
 from strata.store.atomic import read_json, write_json
 from strata.store.feature_store import FeatureStore
 from strata.store.remote import transfer
-from strata.store.remote.subset import commit_order
+from strata.store.remote.part_files import commit_order, part_files
+from strata.store.remote.subset import Part
 from typer.testing import CliRunner
 
 
@@ -174,6 +175,69 @@ def test_a_stale_scene_beside_a_wanted_one_stays_stale(
     assert FeatureStore.open(part).select("colour").scenes == ("toy/a",)
 
 
+def test_what_is_out_of_date_is_named_and_left_out(
+    pipeline, colour, new_view, push_store, pull_store, part, tmp_path
+):
+    import numpy as np
+
+    pipeline.add("a")
+    pipeline.extract()
+    pipeline.extract(encoder=colour(frozenset({"token_point_world"})))
+    rng = np.random.default_rng(5)
+    pipeline.change("a", lambda views: [new_view("000", rng, 24, 16), *views[1:]])
+    pipeline.extract()
+    there = tmp_path / "there.zarr"
+    said = push_store(pipeline.root, str(there), code=1)
+    (left,) = [line for line in said.splitlines() if line.startswith("left out")]
+    assert left.startswith("left out of points@")
+    assert "toy/a changed since these features were extracted; extract them again" in left
+    assert "1 key (1 key left out, in whole or in part), 1 scene, " in said
+    assert [key.key.encoder for key in FeatureStore.open(there).keys()] == ["colour"]
+    assert "left out" not in push_store(pipeline.root, str(there), "encoder=colour")
+    assert "left out of points@" in pull_store(pipeline.root, part, code=1)
+    # Also of a key whose other scenes come.
+    pipeline.add("b")
+    pipeline.extract(encoder=colour(frozenset({"token_point_world"})), scene="toy/b")
+    said = pull_store(pipeline.root, tmp_path / "both.zarr", code=1)
+    assert "2 keys (1 key left out, in whole or in part), 2 scenes, " in said
+
+
+def test_a_layer_that_one_key_lacks_keeps_no_other_behind(pipeline, colour, pull_store, part):
+    pipeline.add("a")
+    pipeline.extract(layers=["norm"])
+    pipeline.extract(encoder=colour(frozenset({"token_point_world"})), layers=["block0"])
+    said = pull_store(pipeline.root, part, "layers=block0", code=1)
+    assert "left out of colour@" in said
+    assert [key.key.encoder for key in FeatureStore.open(part).keys()] == ["points"]
+
+
+def test_a_key_without_the_wanted_scenes_is_no_loss(pipeline, colour, pull_store, part):
+    for name in ("a", "b"):
+        pipeline.add(name)
+    pipeline.extract(scene="toy/a")
+    pipeline.extract(encoder=colour(frozenset({"token_point_world"})))
+    assert "left out" not in pull_store(pipeline.root, part, "scene=b")
+
+
+def test_scenes_that_come_along_are_said_before(in_memory, filled, pull_store, part):
+    said = pull_store(in_memory, part, "scene=a").splitlines()
+    assert said[0].startswith("with the 1 scene asked for come 1 more, which weigh about 0.0 of 0.1 MB")
+    assert said[0].endswith(": toy/b; they lie in the same bundles, which are copied whole")
+    files = part_files(FeatureStore.open(filled), Part(scene="a"))
+    assert (files.scenes, files.beside) == (("toy/a",), ("toy/b",))
+    inside = [path for path in files.paths if path.startswith(("features", "pixels", "points"))]
+    size = sum((filled / path).stat().st_size for path in inside if path.count("/") > 2)
+    assert files.beside_bytes == pytest.approx(size / 2, abs=len(inside))
+    assert "asked for" not in pull_store(in_memory, part, "scene=c")
+
+
+@pytest.mark.parametrize("to", ["memory://x/f.zarr", "simplecache::memory://x/f.zarr"])
+def test_a_place_that_ends_with_the_process_is_refused(filled, to):
+    result = CliRunner().invoke(app, ["store", "push", str(filled), f"to={to}"])
+    assert result.exit_code == 2
+    assert "ConfigError: a store in the memory of this process" in result.output
+
+
 def test_nothing_fits(in_memory, pull_store, push_store, filled, part, tmp_path):
     for words, kind in (
         (["scene=zzz"], SelectionError),
@@ -195,11 +259,11 @@ def test_pushing_into_a_bucket_that_is_not_there(filled, s3_environment, push_st
         push_store(filled, "s3://no-such-bucket/f.zarr", "layers=norm")
 
 
-def test_the_commands(filled, in_memory, part):
+def test_the_commands(filled, s3_environment, part):
     for words in (
-        ["push", f"store={filled}", "to=memory://commands/f.zarr"],
-        ["contents", "memory://commands/f.zarr"],
-        ["pull", "memory://commands/f.zarr", f"out={part}", "layers=norm"],
+        ["push", f"store={filled}", "to=s3://bucket/commands/f.zarr"],
+        ["contents", "s3://bucket/commands/f.zarr"],
+        ["pull", "s3://bucket/commands/f.zarr", f"out={part}", "layers=norm"],
         ["ls", str(part)],
     ):
         result = CliRunner().invoke(app, ["store", *words])

@@ -14,6 +14,8 @@ from strata.errors import ConfigError, RemoteError, StoreError
 from strata.store.feature_store import FeatureStore
 from strata.store.remote import place
 from strata.store.remote.contents import contents_bytes, parse_contents
+from strata.store.remote.path import place_of
+from strata.store.remote.transfer import same
 from typer.testing import CliRunner
 
 
@@ -133,6 +135,37 @@ def test_upkeep_is_for_folders(verb):
     assert result.exit_code == 2
     assert f"{verb} works on folders: pull it first." in result.output
     assert "strata store pull http://127.0.0.1/f.zarr out=" in result.output
+
+
+def test_a_web_server_without_byte_ranges_is_refused_at_once(rangeless_web, filled, push_store, cache):
+    url, folder = rangeless_web
+    push_store(filled, str(folder / "f.zarr"))
+    with pytest.raises(StoreError, match="sends whole files") as caught:
+        opened(f"{url}/f.zarr", cache)
+    assert caught.value.where == f"{url}/f.zarr"
+    assert f"strata store pull {url}/f.zarr out=" in caught.value.fix
+
+
+def test_copying_needs_no_byte_ranges(rangeless_web, filled, push_store, pull_store, tmp_path, tree):
+    url, folder = rangeless_web
+    push_store(filled, str(folder / "f.zarr"))
+    pull_store(f"{url}/f.zarr", tmp_path / "part.zarr")
+    assert tree(tmp_path / "part.zarr") == tree(filled)
+    assert "0.0 MB of them copied now" in pull_store(f"{url}/f.zarr", tmp_path / "part.zarr")
+
+
+def test_a_large_file_is_not_compared_by_its_end_where_there_are_no_ranges(rangeless_web, tmp_path, cache):
+    url, folder = rangeless_web
+    files = {"zarr.json": b"{}", "x": bytes(100_000)}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+        (tmp_path / name).write_bytes(data)
+    (folder / "contents.json").write_bytes(
+        contents_bytes({name: len(data) for name, data in files.items()}, {"zarr.json": b"{}"})
+    )
+    there = place_of(url, cache=cache)
+    assert same(there, tmp_path, "zarr.json")
+    assert not same(there, tmp_path, "x")
 
 
 def test_a_missing_shard_is_named(in_memory, cache):
