@@ -185,7 +185,7 @@ def store_push(
 
 @store.command("contents")
 def store_contents(ctx: typer.Context, path: StorePath, verbose: Verbose = False) -> None:
-    """Write contents.json beside a store that a web server is to show."""
+    """Write contents.json into a store that a web server is to show."""
 
     def body(console: Console) -> int:
         from ..store.remote.commands import write_contents

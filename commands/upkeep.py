@@ -8,12 +8,15 @@ import typer
 
 from ..configs.schema import VerifyConfig
 from .command import AsJson, Verbose, Words, config_of, help_class, leave
-from .features import StorePath
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 VERIFY = "strata store verify feats.zarr --recompute 8 shards=shards"
+
+StoreFolder = Annotated[
+    str, typer.Argument(metavar="PATH", help="The store: a folder that ends in .zarr, on this machine.")
+]
 
 upkeep = typer.Typer()
 
@@ -21,7 +24,7 @@ upkeep = typer.Typer()
 @upkeep.command("verify", cls=help_class(VerifyConfig, VERIFY))
 def store_verify(
     ctx: typer.Context,
-    path: StorePath,
+    path: StoreFolder,
     words: Words = None,
     recompute: Annotated[
         int, typer.Option(min=0, metavar="N", help="Make N views of each key again and compare.")
@@ -47,7 +50,7 @@ def store_verify(
 @upkeep.command("gc")
 def store_gc(
     ctx: typer.Context,
-    path: StorePath,
+    path: StoreFolder,
     older_than: Annotated[
         str, typer.Option(metavar="AGE", help="Leave what changed since: 7d, 12h, 30m.")
     ] = "7d",
@@ -67,7 +70,7 @@ def store_gc(
 
 
 @upkeep.command("migrate")
-def store_migrate(ctx: typer.Context, path: StorePath, verbose: Verbose = False) -> None:
+def store_migrate(ctx: typer.Context, path: StoreFolder, verbose: Verbose = False) -> None:
     """Turn a store of an older version into one of this version, in place. Run it again to resume."""
 
     def body(console: Console) -> int:

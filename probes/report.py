@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..configs.schema import ReportConfig
-from ..errors import ProbeError, first_few
+from ..errors import ProbeError, counted, first_few
 from ..pages import render
 from ..store.atomic import write_atomic, write_json
 from .report_charts import Curve, Style, line_chart, styles
@@ -97,6 +97,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
     "data_uri": _data_uri,
     "figure": figure,
+    "counted": counted,
 }
 
 

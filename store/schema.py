@@ -195,14 +195,10 @@ class Bundle:
         starts = [0, *(row.stop for row in bundle.scenes)]
         if not bundle.scenes or starts[:-1] != [row.start for row in bundle.scenes]:
             raise ValueError("the scenes' rows do not follow each other")
-        if bundle.sets and [(row.start, row.stop) for row in bundle.sets] != bundle._set_runs():
+        size, end = max(1, bundle.together), len(bundle) if bundle.sets else 0
+        if [(row.start, row.stop) for row in bundle.sets] != [(i, i + size) for i in range(0, end, size)]:
             raise ValueError("the sets' rows do not follow each other, or sets differ in size")
         return bundle
-
-    def _set_runs(self) -> list[tuple[int, int]]:
-        """Where sets lie that follow each other and cover the rows."""
-        size = max(1, self.together)
-        return [(i, i + size) for i in range(0, len(self), size)]
 
 
 @dataclass(frozen=True, kw_only=True)

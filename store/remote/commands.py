@@ -13,6 +13,7 @@ from ...progress import Progress
 from ..atomic import write_atomic
 from ..catalog import Catalog
 from ..feature_store import FeatureStore
+from ..kept_lists import declare_lists
 from . import contents
 from .cache import BlockCache
 from .part_files import PartFiles, all_files, commit_order, part_files
@@ -33,7 +34,9 @@ def pull(source: str, config: PullConfig, console: Console) -> int:
     Returns:
         1 if something that was asked for was left out, else 0.
     """
-    copied = _copy(place_of(source, cache=_NO_CACHE), written(config.out), part_of(config), "pull", console)
+    target = written(config.out)
+    copied = _copy(place_of(source, cache=_NO_CACHE), target, part_of(config), "pull", console)
+    declare_lists(target)  # its document came from the source, which knows nothing of lists that were here
     return 1 if copied.left_out else 0
 
 
@@ -55,7 +58,7 @@ def push_part(source: str, to: str, part: Part, console: Console) -> int:
 
 
 def write_contents(where: str, console: Console) -> int:
-    """Write `contents.json` beside a store, which readers of a web server need."""
+    """Write `contents.json` into a store, which readers of a web server need."""
     store = FeatureStore.open(where, cache=_NO_CACHE)
     files = [path for path in all_files(store.root) if path != contents.NAME and not path.startswith("runs/")]
     sizes = {path: (store.root / path).stat().st_size for path in files}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,6 @@ from strata.configs.schema import ExtractConfig, PackConfig
 from strata.errors import ConfigError, TrainError
 from strata.extract.pack import pack
 from strata.extract.run import run as extract
-from strata.store.read_ahead import AHEAD, read_ahead
 from strata.store.schema import ViewSet
 from strata.store.view_sets import read_sets
 from strata.train.data import open_data
@@ -272,33 +269,6 @@ def test_views_without_depth_drop_out_of_sets_online_and_stored(training, rooms,
     assert not any(bare_views & set(names) for _, names in found[0])
     before = [one.members for one in read_sets(rooms.sets) if one.scene == "synthetic/room_0"]
     assert any(bare_views & set(members) for members in before)
-
-
-def test_reading_ahead_keeps_the_order_and_ends_its_threads():
-    started = []
-
-    def part(i: int, j: int) -> int:
-        started.append(i)
-        time.sleep(0.001 * (5 - j))
-        return 10 * i + j
-
-    before = threading.active_count()
-    jobs = ([lambda i=i, j=j: part(i, j) for j in range(3)] for i in range(100))
-    iterator = read_ahead(jobs, tuple)
-    assert [next(iterator) for _ in range(3)] == [(0, 1, 2), (10, 11, 12), (20, 21, 22)]
-    assert max(started) <= 3 + AHEAD
-    iterator.close()
-    assert threading.active_count() == before
-
-
-def test_an_error_comes_where_its_batch_would():
-    def broken() -> int:
-        raise TrainError("broken.")
-
-    iterator = read_ahead([[lambda: 1], [broken], [lambda: 3]], list)
-    assert next(iterator) == [1]
-    with pytest.raises(TrainError, match="broken"):
-        next(iterator)
 
 
 def test_the_pixels_of_a_look_are_those_of_the_images(training, console):

@@ -100,7 +100,7 @@ def test_every_fault_is_found_at_once(folder):
     edit_frame(folder, 1, depth_file_path="gone.png")
     edit_frame(folder, 2, file_path="images/gone.png")
     faults = check_scene(NerfstudioSource(folder), ID)
-    assert [fault.what.split(" ")[0] for fault in faults] == ["the", "2"]
+    assert [fault.what.split(" ")[0] for fault in faults] == ["the", ID]
     assert "images/gone.png" in faults[1].why
     assert "gone.png" in faults[1].why
 

@@ -8,8 +8,10 @@ import fsspec
 import pytest
 from strata.cli import app
 from strata.errors import ConfigError, LayerError, RemoteError, SelectionError, StoreError
+from strata.extract.store_lists import keep_splits
 from strata.store.atomic import read_json, write_json
 from strata.store.feature_store import FeatureStore
+from strata.store.kept_lists import declare_lists, named_lists
 from strata.store.remote import transfer
 from strata.store.remote.part_files import commit_order, part_files
 from strata.store.remote.subset import Part
@@ -80,6 +82,15 @@ def test_what_is_there_is_not_copied_again(filled, in_memory, pull_store, part, 
     changed.write_bytes(changed.read_bytes().replace(b"000", b"009", 1))
     pull_store(in_memory, part)
     assert tree(part) == tree(filled)
+
+
+def test_lists_that_were_here_are_missed_after_a_pull_as_before(filled, pull_store, part):
+    pull_store(filled, part)
+    keep_splits(part, {"mine": ("synthetic/a",)})
+    declare_lists(part)
+    pull_store(filled, part)
+    assert "mine" in named_lists(part)["splits"]
+    assert "0.0 MB of them copied now" in pull_store(filled, part)
 
 
 def test_an_interrupted_copy_is_not_visible_and_goes_on(
