@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LayerError, ProbeError, StoreError
-from ..store.atomic import read_json
+from ..errors import LayerError, ProbeError
+from ..store.extract_command import extract_command, recorded_commands
 from ..store.layers import resolve_layers
 
 if TYPE_CHECKING:
@@ -99,31 +99,16 @@ def check_layers(
 
 
 def what_adds(store: FeatureStore, absent: Absent) -> str:
-    """The commands that add the layers: those that extracted the others, with these layers.
-
-    Where none is on record it says what to do instead.
-    """
+    """The commands that add the layers: those that extracted the others, with these layers; or what to do."""
     stored, layers = store.stored_key(absent.encoder), ",".join(absent.errors)
     if stored.key.derived is not None:
         return f"derive {layers} too: strata.materialise of a selection with these layers"
     if not isinstance(store.root, Path):
         return f"extract {layers} of {stored.key.encoder} where the store was made, and push it again"
-    return "\n".join(_commands(store.root, stored.folder, layers)) or (
-        f"strata extract run shards=... store={store.root} encoder={stored.key.encoder} layers={layers}, "
-        "and the other words as they were"
-    )
-
-
-def _commands(root: Path, folder: str, layers: str) -> list[str]:
-    """What extracted features of a key, from the records of the runs, with other layers."""
-    found = []
-    for path in sorted(root.glob("runs/*.json")):
-        with suppress(StoreError, AttributeError, KeyError, TypeError):  # a damaged record, or a worker's
-            document = read_json(path)
-            if document["key"] == folder:
-                words = [w for w in shlex.split(document["command"]) if not w.startswith("layers=")]
-                found.append(shlex.join([*words, f"layers={layers}"]))
-    return list(dict.fromkeys(found))
+    recorded = recorded_commands(store.root, stored)
+    again = [[word for word in words if not word.startswith("layers=")] for words in recorded]
+    commands = [shlex.join([*words, f"layers={layers}"]) for words in again]
+    return "\n".join(dict.fromkeys(commands)) or extract_command(store, stored, layers=list(absent.errors))
 
 
 def _has(stored: StoredKey, layer: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 
 import pytest
 import strata
@@ -27,12 +28,18 @@ def test_the_command_of_the_error_adds_the_layer(store, pipeline, colour, asked)
         store.select("colour", layers=["norm", asked])
     assert "stored are block0, norm" in caught.value.why
     command = shlex.split(caught.value.fix.partition("add it: ")[2])
-    assert command[:4] == ["strata", "extract", "run", "shards=..."]
-    config = load(ExtractConfig, [f"shards={pipeline.folder / 'shards'}", *command[4:]])
-    extract(config, encoder=colour())
+    assert command[:4] == ["strata", "extract", "run", f"shards={pipeline.folder / 'shards'}"]
+    extract(load(ExtractConfig, command[3:]), encoder=colour())
     again = FeatureStore.open(pipeline.root)
     assert [key.name for key in again.keys()] == [key.name for key in store.keys()]
     assert again.select("colour", layers=["norm", "block1"]).layers == ("norm", "block1")
+
+
+def test_without_a_record_the_command_leaves_open_where_the_shards_are(store):
+    shutil.rmtree(store.root / "runs")
+    with pytest.raises(LayerError) as caught:
+        store.select("colour", layers=["block1"])
+    assert "strata extract run shards=... store=" in caught.value.fix
 
 
 @pytest.mark.parametrize("asked", ["block2", "block7.attn", "frame0"])
