@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LayerError, ProbeError
+from ..store.absent import may_have
 from ..store.extract_command import extract_command, recorded_commands
-from ..store.layers import resolve_layers
 
 if TYPE_CHECKING:
     from ..store.feature_store import FeatureStore
     from ..store.selection import Selection
-    from ..store.stored_key import StoredKey
-
-TAPS = ("attn", "mlp", "keys", "norm")
-"""What can be taken out of a block beside its output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +61,7 @@ def select_there(
             store.select(name, layers=[layer], **where)
             there.append(layer)
         except LayerError as error:
-            errors.setdefault(_has(stored, layer), {})[layer] = error
+            errors.setdefault(may_have(stored, layer), {})[layer] = error
     absent = [Absent(encoder=name, errors=found, addable=addable) for addable, found in errors.items()]
     return (store.select(name, layers=there, **where) if there else None), absent
 
@@ -109,16 +104,3 @@ def what_adds(store: FeatureStore, absent: Absent) -> str:
     again = [[word for word in words if not word.startswith("layers=")] for words in recorded]
     commands = [shlex.join([*words, f"layers={layers}"]) for words in again]
     return "\n".join(dict.fromkeys(commands)) or extract_command(store, stored, layers=list(absent.errors))
-
-
-def _has(stored: StoredKey, layer: str) -> bool:
-    """Whether the encoder has a layer of that name, stored or not."""
-    views = stored.key.context == "view"
-    blocks = [
-        f"{kind}{k}" for k in range(stored.depth) for kind in (("block",) if views else ("frame", "global"))
-    ]
-    taps = [f"{block}.{tap}" for block in blocks for tap in TAPS] if views else []
-    names = [*stored.layers, "norm", *(["patch_embed", *blocks, *taps] if blocks else [])]
-    with suppress(LayerError):
-        return bool(resolve_layers([layer], names, stored.depth))
-    return False

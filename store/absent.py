@@ -44,6 +44,15 @@ def no_such_sets(store: FeatureStore, stored: StoredKey, sets: str) -> Selection
     )
 
 
+def may_have(stored: StoredKey, layer: str) -> bool:
+    """Whether there may be a layer of that name, stored or not; a share of the depth will do."""
+    try:
+        name = _named(layer, stored.layers, stored.depth)
+    except LayerError:
+        return False
+    return name is not None and (name in stored.layers or _exists(name, stored))
+
+
 def _absent(store: FeatureStore, stored: StoredKey, layers: Sequence[str]) -> LayerError | None:
     """The error for the first layer that is not stored; None where a share of the depth is the fault."""
     have = stored.layers
@@ -64,7 +73,8 @@ def _absent_layer(store: FeatureStore, stored: StoredKey, layer: str) -> LayerEr
         )
     if name is None:
         return None
-    return _not_stored(store, stored, name) if _exists(name, stored) else _no_such(stored, name)
+    extracted = stored.key.derived is None and _exists(name, stored)
+    return _not_stored(store, stored, name) if extracted else _no_such(stored, name)
 
 
 def _named(layer: str, have: Sequence[str], depth: int) -> str | None:
@@ -83,7 +93,7 @@ def _named(layer: str, have: Sequence[str], depth: int) -> str | None:
 def _exists(name: str, stored: StoredKey) -> bool:
     """Whether an encoder of that depth and kind may have the layer: of taps only the encoder itself knows."""
     numbers = _NUMBERED.findall(name)
-    if not stored.depth or stored.key.derived is not None or "+" in name:
+    if not stored.depth or "+" in name:
         return False
     return all(kind in _kinds(stored.layers) and int(k) < stored.depth for kind, k in numbers)
 

@@ -6,7 +6,6 @@ Hints: where the system or the file system does not take one, the file comes out
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 from collections.abc import Callable
 
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE: begin, and wait for nothing

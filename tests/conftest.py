@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -59,6 +59,14 @@ def real_scenes(shared: Path) -> Path:
 def console() -> Console:
     """A console that is no terminal; `console.file.getvalue()` is what was printed."""
     return Console(file=io.StringIO(), width=120, force_terminal=False)
+
+
+@pytest.fixture(scope="module")
+def quick_disk_of_module() -> Iterator[None]:
+    """`quick_disk` for fixtures that a whole file of tests shares."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture

@@ -126,11 +126,8 @@ def check(work, folder: Path, monkeypatch, reset, chosen=".*") -> int:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_disk():
-    """What is written is read back at once; nothing here survives a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
-        yield
+def _no_waiting(quick_disk_of_module: None) -> None:
+    pass
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,24 @@ def test_the_groups_document_is_the_last_write(tmp_path, monkeypatch):
     assert renamed[-2] == writer.folder / "tokens" / "zarr.json"
 
 
+def test_shards_and_their_names_are_on_the_disk_before_the_group_is_seen(tmp_path, monkeypatch):
+    import os
+
+    writer, steps, sync, rename = GroupWriter(tmp_path, spec()), [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda h: (steps.append(os.readlink(f"/proc/self/fd/{h}")), sync(h)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (steps.append(("seen", str(b))), rename(a, b)))
+    for unit in range(3):
+        write_unit(writer, unit)
+    shards = len(steps)
+    writer.commit(LABELS, whole=WHOLE)
+    before = steps[shards : steps.index(("seen", str(writer.folder / "zarr.json")))]
+    above = [writer.folder / name for name in writer.spec.arrays]
+    above += [writer.folder, *writer.folder.parents[: len(writer.folder.relative_to(tmp_path).parts)]]
+    assert above[-1] == tmp_path
+    assert set(map(str, above)) <= set(before)
+    assert steps[-1] == str(writer.folder)
+
+
 def test_failed_rows_are_empty_and_nan(tmp_path):
     writer = GroupWriter(tmp_path, spec())
     for unit in range(3):
